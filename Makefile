@@ -1,0 +1,55 @@
+# Everything runs in .venv, made at need; nothing is installed outside this folder.
+.DEFAULT_GOAL := help
+.PHONY: help install test test-slow lint type format features bench word-vectors clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+CLIPS ?= ../shared/clips
+DATASET ?= videos
+DATA ?= $(DATASET)
+OUT ?= out
+# weights and clips that lie beside the project, where they do
+ifneq ($(wildcard ../shared/weights),)
+export TAL_RUN_WEIGHTS ?= $(abspath ../shared/weights)
+endif
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+
+install: .venv/.installed ## Make .venv and install tal-run and its tools into it
+
+.venv/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: install ## Run the whole-pipeline tests on real video too (minutes)
+	$(BIN)/python -m pytest --run-slow $(ARGS)
+
+lint: install ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: install ## Check types
+	$(BIN)/mypy
+
+format: install ## Mend style and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+features: install ## Save features of a folder of videos: make features DATASET=name DATA=folder
+	$(BIN)/tal-run features $(DATA) -o $(OUT)/features/$(DATASET) $(ARGS)
+
+bench: install ## Measure localization, speed and memory on real clips: make bench CLIPS=folder
+	$(BIN)/python tests/benchmarks/speed.py --clips $(CLIPS)
+	$(BIN)/python tests/benchmarks/untrimmed.py --clips $(CLIPS)
+
+word-vectors: install ## Make the shipped word vectors anew (installs torch)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[distil]'
+	$(BIN)/python -m tal_run.pipeline.distil_words pipeline/data/minilm_l6_words.bin.gz
+
+clean: ## Remove everything that was made
+	rm -rf .venv out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

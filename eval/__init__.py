@@ -1,0 +1,1 @@
+"""Evaluation by named protocol. Holds the measure of overlap; protocols and data sets follow."""

@@ -1,0 +1,172 @@
+"""ActionBytes: Learning from Trimmed Videos to Localize Actions.
+
+Jain, Ghodrati & Snoek, CVPR 2020. Held here: localization at test time (3.1, 3.3, "Localization at test time").
+Mining and training come with the trained head.
+
+Notation: L [l, T] latent features, here [T, l]; B boundaries; tau the p-th percentile of the change; M how many
+neighbours merge; CAS the class activation sequence.
+
+What the paper leaves open or is done otherwise here, each with its option in ``ActionBytesConfig``. The figures are
+hits at tIoU 0.5 of the first segment among 36 actions in made-up untrimmed videos of real clips, the calibration split
+of ``tests/benchmarks/untrimmed.py``; defaults together: FIGURE.
+
+- *The latent projection* L = ReLU(W_proj F) is learned by mining. Until a trained one is at hand, L is the backbone's
+  own feature, non-negative as a ReLU's output is.
+- *The percentile* (``percentile``) is 50 for THUMOS14 and 92 to 99.5 for ActivityNet in the paper. Snippets here are
+  0.8 s apart; 80 makes ActionBytes of 4 s on average (50: FIGURE).
+- *The video's ends* (``include_ends``). By Eq. 1 neither t = 0 nor T is a boundary, so what lies before the first and
+  after the last change belongs to no ActionByte. ``boundaries`` and ``proposals`` keep to the equations; ``localize``
+  adds both ends to B, for an action may begin or end with the video.
+- *Jitter* "to include up to one neighboring time-step": each proposal is also offered one snippet earlier, later, both.
+- *Smoothing* (``smooth``). The paper's CAS comes from a head trained for localization. Probabilities of a classifier
+  that sees 1.6 s at a time flicker, so they are averaged over 5 snippets, 4 s (none: FIGURE).
+- *The midpoint* of the second threshold (``floor``) is that of the CAS's largest value and 0, its smallest value in
+  any video that is not the action from end to end.
+- *The score of a segment* (``score``) is its outer-inner contrast (AutoLoc, ECCV 2018, Eq. 1-5, with the sign turned):
+  mean of the CAS inside minus mean over a margin of a quarter of its length on either side. The plain mean
+  (``score="mean"``) prefers a short piece of an action to the whole of it (FIGURE).
+- *Non-maximum suppression* (``nms_tiou``) at 0.1: of one label, a person expects segments that hardly overlap, not a
+  loose one around every tight one.
+- *An absolute threshold* (``min_score``) stands before the relative ones: those always find something. At 0.15, about
+  one in a hundred absent classes passed in the calibration videos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tal_run.models.postprocess import nms
+from tal_run.models.wtalc import second_stage_segments
+
+SegmentScore = Literal["contrast", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionBytesConfig:
+    """Localization at test time.
+
+    Attributes:
+        percentile: p of Eq. 1; the paper's values are 50 (THUMOS14) and 92 to 99.5 (ActivityNet).
+        merge: M of Eq. 2; the paper's value.
+        jitter: neighbouring snippets that a proposal may take in; the paper's value.
+        include_ends: count the video's ends as boundaries (not in Eq. 1).
+        smooth: snippets of the moving average over the CAS, odd; the paper has none, that is 1.
+        floor: lower end of the midpoint threshold; None: the CAS's smallest value, as in W-TALC's code.
+        score: how a segment is scored on the CAS (open in the paper).
+        min_score: segments that score lower are dropped (not in the paper).
+        nms_tiou: segments that overlap a better one by more are dropped (open in the paper).
+    """
+
+    percentile: float = 80.0
+    merge: tuple[int, ...] = (1, 2)
+    jitter: int = 1
+    include_ends: bool = True
+    smooth: int = 5
+    floor: float | None = 0.0
+    score: SegmentScore = "contrast"
+    min_score: float = 0.15
+    nms_tiou: float = 0.1
+
+
+def boundaries(latent: ArrayLike, *, percentile: float) -> NDArray[np.int64]:
+    """Where the latent features change abruptly (Eq. 1).
+
+    Args:
+        latent: [T, L].
+        percentile: p in 0..100; T * (100 - p) / 100 boundaries are found, up to ties.
+
+    Returns:
+        The snippets t in 1..T-1 whose change from t - 1 is above the percentile, rising.
+    """
+    features = np.asarray(latent)
+    if len(features) < 2:
+        return np.empty(0, np.int64)
+    change = np.abs(np.diff(features, axis=0)).sum(axis=1)  # sum_i |L[i, t] - L[i, t-1]|  [T - 1]
+    tau = np.percentile(change, percentile)
+    return np.flatnonzero(change > tau) + 1  # Eq. 1
+
+
+def proposals(boundaries: ArrayLike, length: int, *, merge: tuple[int, ...] = (1, 2), jitter: int = 1) -> NDArray[np.int64]:
+    """Action proposals from merged ActionBytes (Eq. 2), jittered.
+
+    Args:
+        boundaries: B, rising snippet indices; ``length`` itself may be the last one, as the border behind the video.
+        length: T, number of snippets; proposals stay in 0..T-1.
+        merge: M, numbers of neighbouring ActionBytes to join.
+        jitter: by how many snippets a proposal may grow at either end.
+
+    Returns:
+        Snippet ranges, both ends included, without repeats, sorted [N, 2].
+    """
+    borders = np.asarray(boundaries, np.int64)
+    merged = [np.stack([borders[:-m], borders[m:] - 1], axis=1) for m in merge if 0 < m < len(borders)]  # Eq. 2
+    if not merged:
+        return np.empty((0, 2), np.int64)
+    ranges = np.concatenate(merged)  # [N, 2]
+    grown = [ranges + (-before, after) for before in range(jitter + 1) for after in range(jitter + 1)]
+    return np.unique(np.clip(np.concatenate(grown), 0, length - 1), axis=0)
+
+
+def localize(
+    latent: ArrayLike, activation: ArrayLike, *, config: ActionBytesConfig
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Segments of one class, from two pools: the CAS above its midpoint (W-TALC), and ActionBytes proposals.
+
+    Args:
+        latent: latent features [T, L].
+        activation: the class's activation sequence (CAS) [T].
+        config: thresholds.
+
+    Returns:
+        Snippet ranges, both ends included [N, 2], best first, and their scores [N], all at least ``min_score``.
+    """
+    cas = _moving_average(np.asarray(activation, np.float64), config.smooth)
+    found = boundaries(latent, percentile=config.percentile)
+    if config.include_ends:
+        found = np.concatenate([[0], found, [len(cas)]])
+    pool = np.concatenate(
+        [
+            second_stage_segments(cas, floor=config.floor),
+            proposals(found, len(cas), merge=config.merge, jitter=config.jitter),
+        ]
+    )
+    scores = segment_scores(cas, pool, score=config.score)
+    pool, scores = pool[scores >= config.min_score], scores[scores >= config.min_score]
+    kept = nms(pool + (0, 1), scores, tiou_threshold=config.nms_tiou)  # the end as a border, not as an index
+    return pool[kept], scores[kept]
+
+
+def segment_scores(activation: ArrayLike, segments: ArrayLike, *, score: SegmentScore) -> NDArray[np.float64]:
+    """How well each segment [N, 2] (snippets, ends included) captures the activation [T], as [N].
+
+    ``contrast``: mean inside minus mean of the margins, each a quarter of the segment and at least one snippet long
+    (AutoLoc's inflation); margins beyond the video do not count. ``mean``: mean inside.
+    """
+    cas = np.asarray(activation, np.float64)
+    ranges = np.asarray(segments, np.int64).reshape(-1, 2)
+    area = np.concatenate([[0.0], np.cumsum(cas)])
+    start, stop = ranges[:, 0], ranges[:, 1] + 1
+    inner_sum, inner_length = area[stop] - area[start], stop - start
+    inner: NDArray[np.float64] = inner_sum / inner_length
+    if score == "mean":
+        return inner
+    margin = np.maximum(1, np.round(inner_length / 4).astype(np.int64))
+    outer_start, outer_stop = np.maximum(start - margin, 0), np.minimum(stop + margin, len(cas))
+    outer_length = (outer_stop - outer_start) - inner_length
+    outer_sum = (area[outer_stop] - area[outer_start]) - inner_sum
+    inner -= np.divide(outer_sum, outer_length, out=np.zeros_like(inner), where=outer_length > 0)
+    return inner
+
+
+def _moving_average(curve: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Centred mean over ``width`` (odd) snippets; at the ends, over those that exist."""
+    if width == 1:
+        return curve
+    kernel = np.ones(width)
+    sums = np.convolve(curve, kernel, mode="full")[width // 2 :][: len(curve)]
+    counts = np.convolve(np.ones_like(curve), kernel, mode="full")[width // 2 :][: len(curve)]
+    return np.asarray(sums / counts)

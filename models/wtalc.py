@@ -1,0 +1,52 @@
+"""W-TALC: Weakly-supervised Temporal Activity Localization and Classification.
+
+Paul, Roy & Roy-Chowdhury, ECCV 2018. Held here: the localization at test time (3.5), which ActionBytes builds on.
+The k-max multiple-instance loss and the co-activity loss come with training.
+
+Notation: A [T, C] class activation sequence (CAS); s_c the class's confidence for the video, the mean of its k
+largest activations with k = ceil(T / 8) (Eq. 1-2 of the paper).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tal_run.models.postprocess import runs_above
+
+K_DIVISOR = 8
+
+
+def k_max_mean(cas: ArrayLike, *, k_divisor: int = K_DIVISOR) -> NDArray[np.float64]:
+    """Confidence of each class for the whole video: mean of its ceil(T / k_divisor) largest activations.
+
+    Args:
+        cas: class activation sequence [T, C], T >= 1.
+        k_divisor: the ``s`` of the paper's k = max(1, floor(T / s)), rounded up as in its code.
+
+    Returns:
+        [C].
+    """
+    activations = np.asarray(cas)
+    k = -(-len(activations) // k_divisor)
+    largest = np.partition(activations, -k, axis=0)[-k:]
+    return np.asarray(largest.mean(axis=0), np.float64)
+
+
+def second_stage_segments(activation: ArrayLike, *, floor: float | None = None) -> NDArray[np.int64]:
+    """The threshold along the time axis, for one class that the first stage let through.
+
+    The paper says only "a threshold along the temporal axis"; its code takes the midpoint of the sequence's smallest
+    and largest value, and so does this.
+
+    Args:
+        activation: one class's activation sequence [T].
+        floor: what the sequence would be without the action, instead of its smallest value. For probabilities that is
+            0, which keeps a video whole that is nothing but the action. None: the paper's code.
+
+    Returns:
+        Snippet ranges above the midpoint [N, 2], both ends included. Without a floor, a constant sequence gives none.
+    """
+    curve = np.asarray(activation)
+    lowest = curve.min() if floor is None else floor
+    return runs_above(curve, (curve.max() + lowest) / 2)

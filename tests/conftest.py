@@ -1,0 +1,45 @@
+"""What every test may use: the real clips and weights where they are at hand, and how slow tests are asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="also run the whole-pipeline tests on real video")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--run-slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow: run it with `make test-slow`"))
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """The folder of real clips."""
+    folder = SHARED / "clips"
+    if not folder.is_dir():
+        pytest.skip("the real clips (../shared/clips) are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights() -> Iterator[Path]:
+    """A folder of real weights, named in ``TAL_RUN_WEIGHTS`` while the tests run."""
+    named = filter(None, os.environ.get("TAL_RUN_WEIGHTS", "").split(os.pathsep))
+    for folder in (SHARED / "weights", *map(Path, named)):
+        if list(folder.glob("**/movinet_a0_stream_int8.tflite")):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("TAL_RUN_WEIGHTS", str(folder))
+                yield folder
+            return
+    pytest.skip("the MoViNet weights (../shared/weights) are not on this machine")

@@ -1,0 +1,152 @@
+"""ActionBytes' equations on sequences whose answer is known by construction, and against plain loops."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from tal_run.models.actionbytes import ActionBytesConfig, boundaries, localize, proposals, segment_scores
+from tal_run.models.wtalc import k_max_mean, second_stage_segments
+
+Array = NDArray[np.float64]
+
+sequences = arrays(np.float64, st.integers(1, 60), elements=st.integers(0, 100).map(lambda percent: percent / 100))
+PLAIN = ActionBytesConfig(smooth=1)
+
+
+def stepped(lengths: list[int], width: int = 7) -> Array:
+    """Latent features that are constant within pieces and jump between them."""
+    dice = np.random.default_rng(0)
+    return np.repeat(dice.uniform(0, 1, (len(lengths), width)), lengths, axis=0)
+
+
+def test_boundaries_are_where_the_features_jump() -> None:
+    lengths = [4, 9, 3, 12]
+    assert boundaries(stepped(lengths), percentile=80).tolist() == [4, 13, 16]
+
+
+@given(st.integers(2, 200), st.sampled_from([0.0, 50.0, 80.0, 92.0]))
+def test_their_number_is_the_papers(length: int, percentile: float) -> None:
+    """ "In general, the pth percentile leads to T x (100 - p) / 100 ActionBytes"."""
+    latent = np.random.default_rng(length).uniform(0, 1, (length, 5))
+    assert abs(len(boundaries(latent, percentile=percentile)) - length * (100 - percentile) / 100) <= 2
+
+
+@given(st.integers(2, 60), st.floats(0.1, 100.0))
+def test_boundaries_do_not_care_for_the_scale_of_the_features(length: int, factor: float) -> None:
+    latent = np.random.default_rng(length).uniform(0, 1, (length, 5))
+    assert boundaries(latent * factor, percentile=70).tolist() == boundaries(latent, percentile=70).tolist()
+
+
+def test_a_still_or_single_snippet_has_no_boundary() -> None:
+    assert boundaries(np.ones((10, 3)), percentile=50).size == 0
+    assert boundaries(np.ones((1, 3)), percentile=50).size == 0
+
+
+@given(st.sets(st.integers(1, 50), max_size=12), st.sampled_from([(1,), (1, 2), (2, 3)]), st.integers(0, 2))
+def test_proposals_are_equation_2_in_plain_loops(borders: set[int], merge: tuple[int, ...], jitter: int) -> None:
+    found, length = sorted(borders), 51
+    expected = set()
+    for m, (before, after) in itertools.product(merge, itertools.product(range(jitter + 1), repeat=2)):
+        for i in range(len(found) - m):
+            start, end = found[i], found[i + m] - 1  # (B_i, B_{i+m} - 1)
+            expected.add((max(start - before, 0), min(end + after, length - 1)))
+    assert set(map(tuple, proposals(found, length, merge=merge, jitter=jitter).tolist())) == expected
+
+
+def test_k_is_an_eighth_of_the_video_rounded_up() -> None:
+    assert k_max_mean(np.arange(17.0)[:, None])[0] == pytest.approx((16 + 15 + 14) / 3)
+    assert k_max_mean([[0.3, 0.7]]).tolist() == [0.3, 0.7]
+
+
+def test_the_second_threshold_is_the_midpoint() -> None:
+    curve = [0.2, 0.2, 0.9, 0.61, 0.2, 0.55, 1.0]
+    assert second_stage_segments(curve).tolist() == [[2, 3], [6, 6]]
+    assert second_stage_segments(curve, floor=0.0).tolist() == [[2, 3], [5, 6]]
+
+
+@given(sequences, st.data(), st.sampled_from(["contrast", "mean"]))
+def test_segment_scores_are_the_plain_means(cas: Array, data: st.DataObject, score: str) -> None:
+    start = data.draw(st.integers(0, len(cas) - 1))
+    end = data.draw(st.integers(start, len(cas) - 1))
+    margin = max(1, round((end - start + 1) / 4))
+    outside = [cas[t] for t in range(start - margin, end + margin + 1) if 0 <= t < len(cas) and not start <= t <= end]
+    expected = np.mean(cas[start : end + 1])
+    if score == "contrast" and outside:
+        expected -= np.mean(outside)
+    assert segment_scores(cas, [[start, end]], score=score)[0] == pytest.approx(expected, abs=1e-9)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("start", [0, 3, 20, 33])
+@pytest.mark.parametrize("length", [1, 4, 7])
+def test_one_clean_action_is_found_exactly(start: int, length: int) -> None:
+    cas = np.zeros(40)
+    cas[start : start + length] = 0.9
+    latent = np.random.default_rng(0).uniform(0, 1, (40, 3))
+    segments, scores = localize(latent, cas, config=PLAIN)
+    assert segments.tolist() == [[start, start + length - 1]]
+    assert scores == pytest.approx([0.9])
+
+
+def test_a_video_that_is_the_action_from_end_to_end_comes_whole() -> None:
+    cas = 0.9 + 0.05 * np.sin(np.arange(15))
+    segments, scores = localize(stepped([5, 5, 5]), cas, config=ActionBytesConfig())
+    assert segments[0].tolist() == [0, 14]
+    assert scores[0] == pytest.approx(cas.mean(), abs=0.05)
+
+
+def test_proposals_find_a_weak_action_beside_a_strong_one() -> None:
+    """The midpoint threshold alone is relative to the strongest moment; ActionBytes are not."""
+    cas = np.zeros(40)
+    cas[5:10], cas[25:31] = 0.95, 0.4
+    latent = stepped([5, 5, 15, 6, 9])
+    assert [25, 30] in localize(latent, cas, config=PLAIN)[0].tolist()
+    assert [25, 30] not in localize(latent, cas, config=replace(PLAIN, merge=()))[0].tolist()
+
+
+def test_nothing_in_the_video_gives_nothing() -> None:
+    """The relative thresholds of the paper always find something; the absolute one stands before them."""
+    noise = np.random.default_rng(0).uniform(0, 0.1, 200)
+    latent = np.random.default_rng(1).uniform(0, 1, (200, 8))
+    assert len(localize(latent, noise, config=ActionBytesConfig())[0]) == 0
+    assert len(localize(latent, noise, config=ActionBytesConfig(min_score=0.0, smooth=1))[0]) > 0
+
+
+@given(sequences, st.integers(0, 30))
+def test_localization_moves_with_the_action(cas: Array, shift: int) -> None:
+    """Shifting activation and features in time shifts every segment, ends of the video aside."""
+    margin = 8
+    config = replace(PLAIN, include_ends=False, min_score=0.05)
+
+    def padded(before: int) -> tuple[Array, Array]:
+        latent = np.random.default_rng(3).uniform(0, 1, (len(cas), 4))
+        after = 2 * margin + 30 - before
+        return (
+            np.concatenate([np.zeros((before, 4)), latent, np.zeros((after, 4))]),
+            np.concatenate([np.zeros(before), cas, np.zeros(after)]),
+        )
+
+    here, scores_here = localize(*padded(margin), config=config)
+    there, scores_there = localize(*padded(margin + shift), config=config)
+    assert scores_there == pytest.approx(scores_here, abs=1e-9)
+    # of equal scores, rounding may choose another order
+    if len(np.unique(np.round(scores_here, 6))) == len(scores_here):
+        assert there.tolist() == (here + shift).tolist()
+
+
+@given(sequences)
+def test_segments_are_within_the_video_sorted_and_above_the_threshold(cas: Array) -> None:
+    latent = np.random.default_rng(len(cas)).uniform(0, 1, (len(cas), 4))
+    config = ActionBytesConfig(min_score=0.1)
+    segments, scores = localize(latent, cas, config=config)
+    assert ((segments >= 0) & (segments < len(cas))).all()
+    assert (segments[:, 0] <= segments[:, 1]).all()
+    assert (np.diff(scores) <= 0).all()
+    assert (scores >= config.min_score).all()
