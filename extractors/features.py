@@ -1,0 +1,151 @@
+"""From a video to a ``FeatureSequence``: what the backbone saw, window by window, with its place in time.
+
+Frames stream through: of the video, only one window of small frames is held at a time, whatever its length.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tal_run.extractors.backbone import Backbone, WindowConfig
+from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.timegrid import TimeGrid
+from tal_run.extractors.video import VideoInfo, open_video
+
+STEP = "watching"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSequence:
+    """What a backbone made of one video.
+
+    Attributes:
+        data: one feature vector a window, float32 [T, D].
+        grid: where the T windows lie in time.
+        logits: the backbone's class logits a window, float32 [T, K], or None.
+        labels: names of the K classes.
+        video: what was found out about the file.
+        decoder: the decoder that gave the frames, ``decord`` or ``pyav``.
+        padded: the video was shorter than one window; its last frame was repeated.
+        notes: sentences about damage, in the order it was met.
+    """
+
+    data: NDArray[np.float32]
+    grid: TimeGrid
+    logits: NDArray[np.float32] | None
+    labels: tuple[str, ...]
+    video: VideoInfo
+    decoder: str
+    padded: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 2 or len(self.data) != self.grid.count:
+            raise ValueError(f"features must be [{self.grid.count}, D], got {self.data.shape}")
+        if self.logits is not None and self.logits.shape != (self.grid.count, len(self.labels)):
+            raise ValueError(f"logits must be [{self.grid.count}, {len(self.labels)}], got {self.logits.shape}")
+
+    def probabilities(self) -> NDArray[np.float32]:
+        """Softmax of the logits over the classes, float32 [T, K]."""
+        if self.logits is None:
+            raise ValueError("this feature sequence carries no class logits")
+        odds: NDArray[np.float32] = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        odds /= odds.sum(axis=1, keepdims=True)
+        return odds
+
+
+def extract(
+    video: str | os.PathLike[str],
+    *,
+    backbone: Backbone,
+    windows: WindowConfig | None = None,
+    decoder: str = "auto",
+    hook: Hook = ignore_progress,
+) -> FeatureSequence:
+    """Watch a video with a backbone.
+
+    Args:
+        video: path of a local file.
+        backbone: the network, with its preprocessing.
+        windows: how the video is cut; None: as the backbone likes it.
+        decoder: ``auto``, ``decord`` or ``pyav``.
+        hook: told of the seconds of video that have been watched.
+
+    Raises:
+        VideoError: the file cannot be read as a video.
+    """
+    windows = windows or backbone.default_windows
+    with open_video(Path(video), decoder=decoder) as reader:
+        duration_s = reader.info.duration_s
+        frame_count = max(1, int(np.ceil(duration_s * windows.fps)))
+        data = _Rows(windows.count(frame_count))
+        logits = _Rows(windows.count(frame_count))
+        hook(STEP, completed=0.0, total=duration_s)
+        chunks = reader.frames(fps=windows.fps, short_side=backbone.preprocessing.short_side, crop=backbone.preprocessing.crop)
+        frames_seen = 0
+        stream = (chunk.frames for chunk in chunks)
+        for window, frames_seen in cut_into_windows(stream, windows):
+            feature, logit = backbone(window)
+            data.append(feature)
+            logits.append(logit)
+            hook(STEP, completed=min(frames_seen / windows.fps, duration_s), total=duration_s)
+        hook(STEP, completed=duration_s, total=duration_s)
+        return FeatureSequence(
+            data=data.array(),
+            grid=TimeGrid(step_s=windows.step_s, window_s=windows.window_s, count=len(data.array()), duration_s=duration_s),
+            logits=logits.array(),
+            labels=backbone.labels,
+            video=reader.info,
+            decoder=reader.decoder,
+            padded=frames_seen < windows.window_frames,
+            notes=tuple(reader.notes),
+        )
+
+
+def cut_into_windows(chunks: Iterator[NDArray[np.uint8]], windows: WindowConfig) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Cut a stream of frames into windows; where the stream ends inside the last one, its last frame is repeated.
+
+    Yields:
+        A window, uint8 [window_frames, H, W, 3], and how many frames of the stream have been seen by then.
+    """
+    held: NDArray[np.uint8] | None = None  # frames from the next window's start on
+    seen, skip = 0, 0  # skip: frames to drop where windows are further apart than they are long
+    for chunk in chunks:
+        seen += len(chunk)
+        held = chunk if held is None else np.concatenate([held, chunk])
+        dropped = min(skip, len(held))
+        held, skip = held[dropped:], skip - dropped
+        while len(held) >= windows.window_frames:
+            yield held[: windows.window_frames], seen - len(held) + windows.window_frames
+            dropped = min(windows.stride_frames, len(held))
+            held, skip = held[dropped:], windows.stride_frames - dropped
+    windows_complete = 0 if seen < windows.window_frames else 1 + (seen - windows.window_frames) // windows.stride_frames
+    if held is not None and len(held) and windows_complete < windows.count(seen):
+        padding = np.repeat(held[-1:], windows.window_frames - len(held), axis=0)
+        yield np.concatenate([held, padding]), seen
+
+
+class _Rows:
+    """A [T, N] array filled row by row: room for the expected number at once, so that it is never copied to grow."""
+
+    def __init__(self, expected: int) -> None:
+        self._expected, self._filled = expected, 0
+        self._array: NDArray[np.float32] | None = None
+
+    def append(self, row: NDArray[np.float32]) -> None:
+        if self._array is None:
+            self._array = np.empty((self._expected, len(row)), np.float32)
+        if self._filled == len(self._array):  # more frames than the container promised
+            self._array = np.concatenate([self._array, np.empty_like(self._array)])
+        self._array[self._filled] = row
+        self._filled += 1
+
+    def array(self) -> NDArray[np.float32]:
+        assert self._array is not None
+        return self._array[: self._filled]

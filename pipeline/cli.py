@@ -1,0 +1,221 @@
+"""The command line: arguments in, tables and files out. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from tal_run.extractors.hooks import Hook
+    from tal_run.pipeline.detector import DetectConfig
+    from tal_run.pipeline.screen import Screen
+
+DONE, SOME_FAILED, WRONG_USE = 0, 1, 2
+
+Command = Callable[..., Any]
+Result = TypeVar("Result")
+
+
+class WrongUse(click.ClickException):
+    """Arguments that cannot be carried out (exit status 2)."""
+
+    exit_code = WRONG_USE
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="tal-run")
+def main() -> None:
+    """Raw video to timed, labelled actions.
+
+    \b
+    tal-run detect video.mp4 --query "arm wrestling"
+    """
+
+
+def _watching_options(command: Command) -> Command:
+    """The options of every command that watches videos."""
+    for option in reversed(
+        [
+            click.option("--backbone", metavar="NAME", help="Network to watch with. [default: movinet-a0-stream]"),
+            click.option("--fps", type=float, help="Frames to look at, a second of video. [default: the backbone's, 5]"),
+            click.option("--window", type=int, help="Frames in one window. [default: the backbone's, 8]"),
+            click.option("--stride", type=int, help="Frames from window to window. [default: the backbone's, 4]"),
+            click.option(
+                "--decoder",
+                type=click.Choice(["auto", "decord", "pyav"]),
+                default="auto",
+                show_default=True,
+                help="Library that decodes.",
+            ),
+            click.option("-q", "--quiet", is_flag=True, help="No progress, no notes: results and errors only."),
+            click.option("-v", "--verbose", is_flag=True, help="Say what is chosen and why."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+@click.option("--query", "queries", multiple=True, metavar="TEXT", help="What to look for, in words. Repeatable.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the detections there.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["json", "jsonl", "csv"]),
+    help="[default: by FILE's ending, else json; without -o, a table]",
+)
+@click.option("--word-vectors", metavar="FILE", help="word2vec, GloVe or fastText vectors, instead of tal-run's own.")
+@click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: 0.15]")
+@click.option("--top", type=int, default=5, show_default=True, help="Without --query: classes to report.")
+@_watching_options
+def detect(
+    videos: tuple[str, ...],
+    queries: tuple[str, ...],
+    output: Path | None,
+    format_name: str | None,
+    word_vectors: str | None,
+    min_score: float | None,
+    top: int,
+    **watching: Any,
+) -> None:
+    """Find actions in videos: those asked for with --query or, without one, each video's best classes.
+
+    Prints a table (plain tab-separated rows when piped), or writes a file with -o. Exit status: 0 done, 1 some videos
+    failed, 2 wrong use.
+    """
+    from dataclasses import replace
+    from functools import partial
+
+    from tal_run.models.actionbytes import ActionBytesConfig
+    from tal_run.pipeline import outputs
+    from tal_run.pipeline.detector import Detector
+    from tal_run.pipeline.screen import Screen
+    from tal_run.pipeline.word_vectors import load_word_vectors
+
+    display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
+    with _errors_as_wrong_use():
+        localization = ActionBytesConfig() if min_score is None else ActionBytesConfig(min_score=min_score)
+        config = replace(_config(watching), localization=localization, top_classes=top)
+        if output:
+            outputs.check_writable(output)
+        with display.progress() as hook:
+            vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
+            detector = Detector(config, vectors=vectors, hook=hook)
+            matches = detector.match(queries)
+    display.matches(matches)
+
+    paths = list(dict.fromkeys(videos))
+    done = _watch_all(paths, partial(detector.detect, matches=matches), display)
+    names = dict(zip(paths, outputs.video_ids(paths), strict=True))
+    results = {names[path]: result for path, result in done.items()}
+    if output or format_name:
+        format_name = format_name or outputs.format_of(output)
+        text = outputs.rendered(
+            format_name,
+            {video_id: result.detections for video_id, result in results.items()},
+            outputs.external_data(detector, matches, results) if format_name == "json" else None,
+        )
+    if not output and not format_name:
+        display.detections(results, matches)
+    elif not output:
+        click.echo(text, nl=False)
+    else:
+        _write_or_show(output, text, display)
+        display.detections(results, matches, on_stderr=True)
+    sys.exit(SOME_FAILED if len(done) < len(paths) else DONE)
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="VIDEO|FOLDER...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Write there.")
+@_watching_options
+def features(inputs: tuple[str, ...], output: Path, **watching: Any) -> None:
+    """Save what the backbone makes of videos: features, class logits and their grid in time, one .npz a video."""
+    from tal_run.extractors import create_backbone, extract
+    from tal_run.pipeline import outputs
+    from tal_run.pipeline.screen import Screen
+
+    display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
+    with _errors_as_wrong_use():
+        config = _config(watching)
+        videos = outputs.videos_in(inputs)
+        output.mkdir(parents=True, exist_ok=True)
+        with display.progress() as hook:
+            backbone = create_backbone(config.backbone, hook=hook)
+    names = dict(zip(videos, outputs.video_ids(videos), strict=True))
+
+    def extract_and_save(video: str, *, hook: Hook) -> None:
+        found = extract(video, backbone=backbone, windows=config.windows, decoder=config.decoder, hook=hook)
+        target = output / f"{names[video]}.npz"
+        outputs.write_features(target, found)
+        display.say(f"{target}  {found.data.shape[0]} x {found.data.shape[1]}")
+
+    done = _watch_all(videos, extract_and_save, display)
+    sys.exit(SOME_FAILED if len(done) < len(videos) else DONE)
+
+
+def _config(watching: Mapping[str, Any]) -> DetectConfig:
+    """The configuration that the common options ask for; what is not given stays as the backbone has it."""
+    from dataclasses import replace
+
+    from tal_run.extractors import EXTRACTORS
+    from tal_run.extractors.registry import DEFAULT_BACKBONE, require_known
+    from tal_run.pipeline.detector import DetectConfig
+
+    name = require_known(watching["backbone"] or DEFAULT_BACKBONE)
+    given = {
+        field: watching[option]
+        for option, field in (("fps", "fps"), ("window", "window_frames"), ("stride", "stride_frames"))
+        if watching[option] is not None
+    }
+    windows = replace(EXTRACTORS[name].default_windows, **given) if given else None
+    return DetectConfig(backbone=name, windows=windows, decoder=watching["decoder"])
+
+
+def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Screen) -> dict[str, Result]:
+    """Watch one video after the other; one that fails costs a sentence, and Ctrl-C keeps what is done."""
+    from tal_run.extractors.errors import TalRunError
+
+    done: dict[str, Result] = {}
+    for path in paths:
+        try:
+            with display.progress(path if len(paths) > 1 else None) as hook:
+                done[path] = watch(path, hook=hook)
+        except TalRunError as error:
+            display.error(str(error))
+        except KeyboardInterrupt:
+            display.error(f"stopped; {len(done)} of {len(paths)} videos are done")
+            break
+    return done
+
+
+def _write_or_show(target: Path, text: str, display: Screen) -> None:
+    """Write a result; where that fails at the last moment, hand it out on standard output: nothing is lost."""
+    from tal_run.pipeline import outputs
+
+    try:
+        outputs.write(target, text)
+    except outputs.OutputError as error:
+        click.echo(text, nl=False)
+        display.error(f"{error}; what was to be written is on standard output")
+        sys.exit(SOME_FAILED)
+
+
+@contextmanager
+def _errors_as_wrong_use() -> Iterator[None]:
+    from tal_run.extractors.errors import TalRunError
+
+    try:
+        yield
+    except (TalRunError, OSError) as error:
+        raise WrongUse(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

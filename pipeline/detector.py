@@ -1,0 +1,223 @@
+"""From a video and a question to detections: the whole pipeline, composed.
+
+video -> backbone -> class scores p [T, K], features [T, D]
+query -> affinities to the K classes (query.py) -> its activation over time [T]
+activation, features -> head (models/) -> segments -> seconds -> Detection
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tal_run.extractors import create_backbone
+from tal_run.extractors.backbone import WindowConfig
+from tal_run.extractors.errors import TalRunError
+from tal_run.extractors.features import FeatureSequence, extract
+from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.registry import DEFAULT_BACKBONE
+from tal_run.models import HEADS, Detection
+from tal_run.models.actionbytes import ActionBytesConfig
+from tal_run.models.wtalc import k_max_mean
+from tal_run.pipeline.query import QueryConfig, QueryMatch, match_query
+
+if TYPE_CHECKING:
+    from tal_run.pipeline.query import Vectors
+
+
+class NothingMatchesError(TalRunError):
+    """Not one of the queries has anything to do with the backbone's classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectConfig:
+    """All that steers a detection; each stage's own configuration says where its defaults come from.
+
+    Attributes:
+        backbone: name of the network (``EXTRACTORS``).
+        head: name of the head (``HEADS``).
+        windows: how the video is cut; None: as the backbone likes it.
+        decoder: ``auto``, ``decord`` or ``pyav``.
+        localization: the head's thresholds.
+        query: how words are matched to classes.
+        top_classes: without a query, report at most so many classes of a video, the best first.
+    """
+
+    backbone: str = DEFAULT_BACKBONE
+    head: str = "actionbytes"
+    windows: WindowConfig | None = None
+    decoder: str = "auto"
+    localization: ActionBytesConfig = field(default_factory=ActionBytesConfig)
+    query: QueryConfig = field(default_factory=QueryConfig)
+    top_classes: int = 5
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise TalRunError(f"there is no head {self.head!r}: choose one of {', '.join(HEADS)}")
+        if self.top_classes < 1:
+            raise TalRunError(f"the number of classes to report must be at least 1, got {self.top_classes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoResult:
+    """What was found in one video.
+
+    Attributes:
+        path: the file.
+        detections: best first.
+        features: what the backbone made of the video.
+    """
+
+    path: Path
+    detections: tuple[Detection, ...]
+    features: FeatureSequence
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the detections should know: damage, and videos too short to judge."""
+        notes = self.features.notes
+        if self.features.padded:
+            grid = self.features.grid
+            notes += (
+                f"the video is shorter ({grid.duration_s:.2f} s) than one window of the backbone ({grid.window_s:.2f} s): "
+                "its last frame was repeated, so take the scores with care",
+            )
+        return notes
+
+
+class Detector:
+    """A backbone and a head, loaded once, for any number of videos.
+
+    Args:
+        config: what to use and how.
+        vectors: word vectors for queries that name no class, or a function that loads them; None: those of tal-run.
+        hook: told of downloads.
+
+    Raises:
+        BackboneError, WeightsError: the backbone cannot be had.
+    """
+
+    def __init__(self, config: DetectConfig | None = None, *, vectors: Vectors = None, hook: Hook = ignore_progress) -> None:
+        self.config = config or DetectConfig()
+        self.backbone = create_backbone(self.config.backbone, hook=hook)
+        self._vectors = vectors
+
+    @property
+    def windows(self) -> WindowConfig:
+        """How videos are cut."""
+        return self.config.windows or self.backbone.default_windows
+
+    def match(self, queries: Sequence[str]) -> list[QueryMatch]:
+        """Match queries to the backbone's classes; a query that is given twice is matched once.
+
+        Raises:
+            QueryError: a query cannot be read as words.
+            NothingMatchesError: no query has a class to look for.
+        """
+        matches = [
+            match_query(query, self.backbone.labels, vectors=self._vectors, config=self.config.query)
+            for query in dict.fromkeys(queries)
+        ]
+        if matches and not any(match.classes for match in matches):
+            raise NothingMatchesError("; ".join(match.summary() for match in matches))
+        return matches
+
+    def detect(
+        self, video: str | os.PathLike[str], *, matches: Sequence[QueryMatch] = (), hook: Hook = ignore_progress
+    ) -> VideoResult:
+        """Find actions in one video: ``watch`` it, then ``find`` them.
+
+        Raises:
+            VideoError: the file cannot be read as a video.
+        """
+        features = self.watch(video, hook=hook)
+        return VideoResult(path=Path(video), detections=tuple(self.find(features, matches)), features=features)
+
+    def watch(self, video: str | os.PathLike[str], *, hook: Hook = ignore_progress) -> FeatureSequence:
+        """What the backbone makes of a video: the slow part, needed once for any number of questions.
+
+        Args:
+            video: path of a local file.
+            hook: told of the seconds of video that have been watched.
+
+        Raises:
+            VideoError: the file cannot be read as a video.
+        """
+        return extract(video, backbone=self.backbone, windows=self.config.windows, decoder=self.config.decoder, hook=hook)
+
+    def find(self, features: FeatureSequence, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
+        """Actions in a watched video, best first: those asked for or, without a query, the video's best classes."""
+        found = self._find_queries(features, matches) if matches else self._find_best_classes(features)
+        return _best_first(found)
+
+    def _find_queries(self, features: FeatureSequence, matches: Sequence[QueryMatch]) -> list[Detection]:
+        probabilities = features.probabilities()
+        # W-TALC's first stage, as ActionBytes has it: a class must reach the mean confidence over all classes
+        mean_confidence = float(k_max_mean(probabilities).mean())
+        found = []
+        for match in matches:
+            activation = match.transfer(probabilities)
+            if match.classes and float(k_max_mean(activation[:, None])[0]) >= mean_confidence:
+                found += self._localize(features, activation, match.query)
+        return found
+
+    def _find_best_classes(self, features: FeatureSequence) -> list[Detection]:
+        probabilities = features.probabilities()
+        confidence = k_max_mean(probabilities)
+        # no segment of a class can score above the class's largest activation
+        possible = (confidence >= confidence.mean()) & (probabilities.max(axis=0) >= self.config.localization.min_score)
+        by_class = [
+            self._localize(features, probabilities[:, index], features.labels[index]) for index in np.flatnonzero(possible)
+        ]
+        by_class = sorted(filter(None, by_class), key=lambda found: -found[0].score)
+        return [detection for found in by_class[: self.config.top_classes] for detection in found]
+
+    def _localize(self, features: FeatureSequence, activation: NDArray[np.float32], label: str) -> list[Detection]:
+        localize = HEADS[self.config.head]
+        segments, scores = localize(features.data, activation, config=self.config.localization)
+        seconds = features.grid.segments_to_seconds(segments)
+        return [
+            Detection(float(start), float(end), label, float(score))
+            for (start, end), score in zip(seconds, scores, strict=True)
+            if end > start  # cells behind the video's end are empty
+        ]
+
+
+def detect(
+    video: str | os.PathLike[str],
+    *,
+    query: str | Sequence[str] | None = None,
+    backbone: str = DEFAULT_BACKBONE,
+    head: str = "actionbytes",
+    vectors: Vectors = None,
+    hook: Hook = ignore_progress,
+) -> list[Detection]:
+    """Find actions in a video. For many videos, keep a ``Detector``: it loads the network once.
+
+    Args:
+        video: path of a local file.
+        query: what to look for, one or several; None: the best classes of the video.
+        backbone: name of the network.
+        head: name of the head.
+        vectors: word vectors; None: those that come with tal-run.
+        hook: told of progress.
+
+    Returns:
+        Detections, best first; their label is the query, or the class's name without one.
+
+    Raises:
+        TalRunError: its message says what is wrong and how to mend it.
+    """
+    detector = Detector(DetectConfig(backbone=backbone, head=head), vectors=vectors, hook=hook)
+    queries = [query] if isinstance(query, str) else list(query or ())
+    return list(detector.detect(video, matches=detector.match(queries), hook=hook).detections)
+
+
+def _best_first(detections: list[Detection]) -> list[Detection]:
+    return sorted(detections, key=lambda found: (-found.score, found.start_s, found.label))

@@ -1,0 +1,203 @@
+"""Detections as files and rows. Every file is written to a temporary name and renamed: it is whole or not there.
+
+``json`` is ActivityNet's results form; what made it goes under ``external_data``. ``csv`` has the columns of a ground
+truth file and ``score``; ``jsonl`` has one detection a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tal_run.extractors.errors import TalRunError
+from tal_run.extractors.features import FeatureSequence
+from tal_run.extractors.files import written_whole
+from tal_run.extractors.weights import sha256_of
+from tal_run.models import Detection
+from tal_run.pipeline.detector import Detector, VideoResult
+from tal_run.pipeline.query import QueryMatch
+
+FORMATS = ("json", "jsonl", "csv")
+VIDEO_ENDINGS = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"})
+COLUMNS = ("video_id", "label", "start_s", "end_s", "score")
+
+Results = Mapping[str, Sequence[Detection]]
+
+
+class OutputError(TalRunError):
+    """A result that cannot be written where it was asked to be."""
+
+
+def video_ids(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """A name for each video: its file's stem, made longer by its folders where two videos would share one."""
+    names = [Path(path).stem for path in paths]
+    absolute = [Path(path).absolute() for path in paths]
+    return [
+        name if names.count(name) == 1 else absolute[index].with_suffix("").as_posix().lstrip("/")
+        for index, name in enumerate(names)
+    ]
+
+
+def format_of(target: Path | None) -> str:
+    """The format that a file's ending asks for; ``json`` where it asks for none."""
+    ending = target.suffix.lstrip(".").lower() if target else ""
+    return ending if ending in FORMATS else "json"
+
+
+def videos_in(inputs: Sequence[str]) -> list[str]:
+    """The given files, and every video in the given folders and their subfolders, sorted, each once.
+
+    Raises:
+        OutputError: a folder holds no video.
+    """
+    found: list[str] = []
+    for entry in inputs:
+        if not Path(entry).is_dir():
+            found.append(entry)
+            continue
+        inside = sorted(str(path) for path in Path(entry).rglob("*") if path.suffix.lower() in VIDEO_ENDINGS)
+        if not inside:
+            raise OutputError(f"{entry} holds no video ({', '.join(sorted(VIDEO_ENDINGS))})")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def rendered(format_name: str, results: Results, external_data: Mapping[str, Any] | None = None) -> str:
+    """The text of a file in one of ``FORMATS``; times in seconds with three decimals, scores with six."""
+    rows = [
+        {
+            "video_id": video_id,
+            "label": found.label,
+            "start_s": round(found.start_s, 3),
+            "end_s": round(found.end_s, 3),
+            "score": round(found.score, 6),
+        }
+        for video_id, detections in results.items()
+        for found in detections
+    ]
+    if format_name == "jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if format_name == "csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+    document = {
+        "version": f"tal-run {version('tal-run')}",
+        "results": {
+            video_id: [
+                {"label": row["label"], "score": row["score"], "segment": [row["start_s"], row["end_s"]]}
+                for row in rows
+                if row["video_id"] == video_id
+            ]
+            for video_id in results
+        },
+        "external_data": dict(external_data or {}),
+    }
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+
+
+def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Mapping[str, VideoResult]) -> dict[str, Any]:
+    """What made a set of results: every input's hash and every parameter that could change the outcome."""
+    return {
+        "tal_run": version("tal-run"),
+        "backbone": {
+            "name": detector.backbone.name,
+            "weights": {file.file_name: file.sha256 for file in detector.backbone.files},
+            "windows": asdict(detector.windows),
+        },
+        "head": {"name": detector.config.head, **asdict(detector.config.localization)},
+        "queries": {
+            match.query: {
+                "exact": match.exact,
+                "classes": {found.label: round(found.affinity, 4) for found in match.classes},
+                "words_without_vector": list(match.unknown_words),
+            }
+            for match in matches
+        },
+        "query_matching": asdict(detector.config.query),
+        "top_classes": None if matches else detector.config.top_classes,
+        "videos": {video_id: _video(result) for video_id, result in results.items()},
+    }
+
+
+def _video(result: VideoResult) -> dict[str, Any]:
+    info = result.features.video
+    return {
+        "file": result.path.name,
+        "sha256": sha256_of(result.path),
+        "duration_s": round(info.duration_s, 3),
+        "frames": info.frame_count,
+        "decoder": result.features.decoder,
+        "notes": list(result.notes),
+    }
+
+
+def check_writable(target: Path) -> None:
+    """Find out before hours of work, not after, that a result could not be written.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the target is a folder.
+    """
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder: give a file name in it, such as {target / 'detections.json'}")
+    if not target.parent.is_dir():
+        raise OutputError(f"the folder {target.parent} does not exist: create it first (mkdir -p {target.parent})")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise OutputError(f"{target} is there and must not be overwritten (no permission): choose another name")
+    try:
+        with written_whole(target.with_name(f".{os.getpid()}.tal-run-trial")) as trial:
+            trial.write_bytes(b"\n")
+        target.with_name(f".{os.getpid()}.tal-run-trial").unlink()
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def write(target: Path, text: str) -> None:
+    """Write a result whole or not at all.
+
+    Raises:
+        OutputError: the folder is missing, not writable or full.
+    """
+    try:
+        with written_whole(target) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def write_features(target: Path, features: FeatureSequence) -> None:
+    """Save a feature sequence as .npz: ``features`` [T, D], ``logits`` [T, K], ``seconds`` [T, 2], ``labels`` [K].
+
+    Plain arrays, nothing pickled: ``numpy.load`` reads them as it is. Raises OutputError as ``write`` does.
+    """
+    starts = features.grid.centers_s - features.grid.window_s / 2
+    arrays: dict[str, NDArray[Any]] = {
+        "features": features.data,
+        "seconds": np.stack([starts, starts + features.grid.window_s], axis=1),  # [T, 2]
+        "labels": np.array(features.labels),
+    }
+    if features.logits is not None:
+        arrays["logits"] = features.logits
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(target) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def _cannot_write(target: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(f"cannot write {target} ({reason}): free some space there or choose another folder with -o")

@@ -1,0 +1,147 @@
+"""What a person sees: progress, notes and tables. Results go to standard output, all else to standard error."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tal_run.extractors.hooks import Hook, ignore_progress
+
+if TYPE_CHECKING:
+    from tal_run.pipeline.detector import VideoResult
+    from tal_run.pipeline.query import QueryMatch
+
+BAR_AFTER_S = 1.0
+
+
+class Screen:
+    """A terminal, or what stands in for one.
+
+    Args:
+        quiet: show no progress and no notes.
+        verbose: also show what the library logs: which decoder, and why.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._out = Console(highlight=False, soft_wrap=False)
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.ERROR)
+
+    def say(self, text: str) -> None:
+        """A note on what is going on."""
+        if not self._quiet:
+            self._err.print(escape(text))
+
+    def error(self, text: str) -> None:
+        """What went wrong."""
+        self._err.print(f"[red]Error:[/red] {escape(text)}")
+
+    def matches(self, matches: Sequence[QueryMatch]) -> None:
+        """Which classes each query stands for, unless it names one."""
+        for match in matches:
+            if not match.exact:
+                self.say(match.summary())
+
+    @contextmanager
+    def progress(self, name: str | None = None) -> Iterator[Hook]:
+        """A hook that draws a bar, once the work turns out to take a while; nothing where nobody watches."""
+        if self._quiet or not self._err.is_terminal:
+            yield ignore_progress
+            return
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"),
+            console=self._err,
+            transient=True,
+        )
+        started = time.monotonic()
+        tasks = {}
+
+        def hook(step: str, *, completed: float, total: float | None) -> None:
+            elapsed = time.monotonic() - started
+            if elapsed < BAR_AFTER_S:
+                return
+            if step not in tasks:
+                bar.start()
+                tasks[step] = bar.add_task(escape(f"{step} {Path(name).name}" if name else step), rate="")
+            # completed counts seconds of video while watching: their rate is "times real time"
+            rate = f"{completed / elapsed:.0f}x real time" if step == "watching" else ""
+            bar.update(tasks[step], completed=completed, total=total, rate=rate)
+
+        try:
+            yield hook
+        finally:
+            bar.stop()
+
+    def detections(self, results: Mapping[str, VideoResult], matches: Sequence[QueryMatch], *, on_stderr: bool = False) -> None:
+        """A table on a terminal; tab-separated rows (video, from, to, label, score, matched classes) when piped."""
+        console = self._err if on_stderr else self._out
+        if on_stderr and self._quiet:
+            return
+        matched = {match.query: ", ".join(f"{c.label} {c.affinity:.2f}" for c in match.classes) for match in matches}
+        rows = [
+            (name, found.start_s, found.end_s, found.label, found.score, matched.get(found.label, found.label))
+            for name, result in results.items()
+            for found in result.detections
+        ]
+        if console.is_terminal:
+            self._table(console, rows, several=len(results) > 1)
+        elif not on_stderr:
+            for name, start_s, end_s, label, score, classes in rows:
+                fields = (name, f"{start_s:.2f}", f"{end_s:.2f}", label, f"{score:.3f}", classes)
+                console.out("\t".join(_one_field(field) for field in fields), highlight=False)
+        self._remarks(results, matches)
+
+    def _table(self, console: Console, rows: Sequence[tuple[str, float, float, str, float, str]], *, several: bool) -> None:
+        if not rows:
+            return
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        if several:
+            table.add_column("video", overflow="fold")
+        for heading in ("from", "to"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("label", overflow="fold")
+        table.add_column("score", justify="right", no_wrap=True)
+        table.add_column("matched classes", overflow="fold")
+        for name, start_s, end_s, label, score, classes in rows:
+            cells = [_clock(start_s), _clock(end_s), escape(label), f"{score:.2f}", escape(classes)]
+            table.add_row(*([escape(name)] if several else []), *cells)
+        console.print(table)
+
+    def _remarks(self, results: Mapping[str, VideoResult], matches: Sequence[QueryMatch]) -> None:
+        for name, result in results.items():
+            where = f"{name}: " if len(results) > 1 else ""
+            for note in result.notes:
+                self.say(f"{where}note: {note}")
+            found = {detection.label for detection in result.detections}
+            for match in matches:
+                if match.classes and match.query not in found:
+                    self.say(f'{where}nothing like "{match.query}" was found')
+            if not matches and not found:
+                self.say(f"{where}no class stood out")
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as people read players' clocks: 0:07.2, 1:02:07.2."""
+    tenths = round(seconds * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
+
+
+def _one_field(text: str) -> str:
+    return " ".join(text.split("\t")).replace("\n", " ").replace("\r", " ")

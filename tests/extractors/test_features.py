@@ -1,0 +1,72 @@
+"""Windows over a stream of frames, against the plain way: all frames in memory, cut by index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tal_run.extractors.backbone import BackboneError, WindowConfig
+from tal_run.extractors.features import cut_into_windows
+
+Frames = NDArray[np.uint8]
+
+
+def numbered(count: int) -> Frames:
+    """Frames [count, 1, 2, 3] that carry their index."""
+    frames = np.zeros((count, 1, 2, 3), np.uint8)
+    frames[:, 0, 0, 0], frames[:, 0, 1, 0] = np.arange(count) // 256, np.arange(count) % 256
+    return frames
+
+
+def numbers(frames: Frames) -> list[int]:
+    return (frames[:, 0, 0, 0].astype(int) * 256 + frames[:, 0, 1, 0]).tolist()
+
+
+def in_chunks(frames: Frames, sizes: list[int]) -> Iterator[Frames]:
+    start = 0
+    while start < len(frames):
+        for size in sizes:
+            yield frames[start : start + size]
+            start += size
+
+
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 25), st.lists(st.integers(1, 40), min_size=1, max_size=5))
+def test_windows_are_those_cut_from_memory(count: int, window: int, stride: int, sizes: list[int]) -> None:
+    windows = WindowConfig(fps=5.0, window_frames=window, stride_frames=stride)
+    expected = []
+    for index in range(windows.count(count)):
+        inside = [k for k in range(index * stride, index * stride + window) if k < count]
+        if inside:
+            expected.append(inside + [count - 1] * (window - len(inside)))
+    found = [numbers(frames) for frames, _ in cut_into_windows(in_chunks(numbered(count), sizes), windows)]
+    assert found == expected
+
+
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 20))
+def test_no_frame_is_left_out_where_windows_touch(count: int, window: int, stride: int) -> None:
+    windows = WindowConfig(fps=5.0, window_frames=window, stride_frames=min(stride, window))
+    seen = {k for frames, _ in cut_into_windows(iter([numbered(count)]), windows) for k in numbers(frames)}
+    assert seen == set(range(count))
+
+
+def test_what_has_been_seen_grows_to_the_end() -> None:
+    windows = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
+    progress = [seen for _, seen in cut_into_windows(in_chunks(numbered(30), [7]), windows)]
+    assert progress == sorted(progress)
+    assert progress[-1] == 30
+
+
+def test_a_stream_without_frames_gives_no_window() -> None:
+    windows = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
+    assert list(cut_into_windows(iter([]), windows)) == []
+
+
+@pytest.mark.parametrize("wrong", [{"fps": 0.0}, {"fps": float("nan")}, {"window_frames": 0}, {"stride_frames": -1}])
+def test_impossible_windows_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(BackboneError, match="windows need fps"):
+        WindowConfig(**{"fps": 5.0, "window_frames": 8, "stride_frames": 4, **wrong})  # type: ignore[arg-type]
