@@ -1,1 +1,1 @@
-"""Evaluation by named protocol. Holds the measure of overlap; protocols and data sets follow."""
+"""Evaluation by named protocol: data sets' annotations, protocols, diagnosis. Nothing is here yet."""

@@ -32,8 +32,8 @@ class FeatureSequence:
         labels: names of the K classes.
         video: what was found out about the file.
         decoder: the decoder that gave the frames, ``decord`` or ``pyav``.
+        notes: sentences about damage, in the order it was met, and about padding.
         padded: the video was shorter than one window; its last frame was repeated.
-        notes: sentences about damage, in the order it was met.
     """
 
     data: NDArray[np.float32]
@@ -42,8 +42,8 @@ class FeatureSequence:
     labels: tuple[str, ...]
     video: VideoInfo
     decoder: str
-    padded: bool = False
     notes: tuple[str, ...] = ()
+    padded: bool = False
 
     def __post_init__(self) -> None:
         if self.data.ndim != 2 or len(self.data) != self.grid.count:
@@ -83,29 +83,35 @@ def extract(
     windows = windows or backbone.default_windows
     with open_video(Path(video), decoder=decoder) as reader:
         duration_s = reader.info.duration_s
-        frame_count = max(1, int(np.ceil(duration_s * windows.fps)))
-        data = _Rows(windows.count(frame_count))
-        logits = _Rows(windows.count(frame_count))
+        expected = windows.count(max(1, int(np.ceil(duration_s * windows.fps))))
+        data, logits = _Rows(expected), _Rows(expected)
         hook(STEP, completed=0.0, total=duration_s)
         chunks = reader.frames(fps=windows.fps, short_side=backbone.preprocessing.short_side, crop=backbone.preprocessing.crop)
         frames_seen = 0
-        stream = (chunk.frames for chunk in chunks)
-        for window, frames_seen in cut_into_windows(stream, windows):
+        for window, frames_seen in cut_into_windows((chunk.frames for chunk in chunks), windows):  # noqa: B007
             feature, logit = backbone(window)
             data.append(feature)
             logits.append(logit)
             hook(STEP, completed=min(frames_seen / windows.fps, duration_s), total=duration_s)
         hook(STEP, completed=duration_s, total=duration_s)
+        padded = frames_seen < windows.window_frames
         return FeatureSequence(
-            data=data.array(),
-            grid=TimeGrid(step_s=windows.step_s, window_s=windows.window_s, count=len(data.array()), duration_s=duration_s),
-            logits=logits.array(),
+            data=data.filled,
+            grid=TimeGrid(step_s=windows.step_s, window_s=windows.window_s, count=len(data.filled), duration_s=duration_s),
+            logits=logits.filled,
             labels=backbone.labels,
             video=reader.info,
             decoder=reader.decoder,
-            padded=frames_seen < windows.window_frames,
-            notes=tuple(reader.notes),
+            notes=(*reader.notes, *([_too_short(duration_s, windows)] if padded else [])),
+            padded=padded,
         )
+
+
+def _too_short(duration_s: float, windows: WindowConfig) -> str:
+    return (
+        f"the video is shorter ({duration_s:.2f} s) than one window of the backbone ({windows.window_s:.2f} s): its last "
+        "frame was repeated, so take the scores with care"
+    )
 
 
 def cut_into_windows(chunks: Iterator[NDArray[np.uint8]], windows: WindowConfig) -> Iterator[tuple[NDArray[np.uint8], int]]:
@@ -146,6 +152,7 @@ class _Rows:
         self._array[self._filled] = row
         self._filled += 1
 
-    def array(self) -> NDArray[np.float32]:
+    @property
+    def filled(self) -> NDArray[np.float32]:
         assert self._array is not None
         return self._array[: self._filled]

@@ -22,9 +22,10 @@ of ``tests/benchmarks/untrimmed.py``; defaults together: FIGURE.
   that sees 1.6 s at a time flicker, so they are averaged over 5 snippets, 4 s (none: FIGURE).
 - *The midpoint* of the second threshold (``floor``) is that of the CAS's largest value and 0, its smallest value in
   any video that is not the action from end to end.
-- *The score of a segment* (``score``) is its outer-inner contrast (AutoLoc, ECCV 2018, Eq. 1-5, with the sign turned):
-  mean of the CAS inside minus mean over a margin of a quarter of its length on either side. The plain mean
-  (``score="mean"``) prefers a short piece of an action to the whole of it (FIGURE).
+- *The score of a segment* (``score``, ``margin``) is its outer-inner contrast (AutoLoc, ECCV 2018, Eq. 1-5, with the
+  sign turned): mean of the CAS inside minus mean over a margin on either side. AutoLoc's margin is a quarter of the
+  segment; around a smoothed CAS that makes segments too long, so it is the whole length here (0.25: FIGURE). The plain
+  mean (``score="mean"``) prefers a short piece of an action to the whole of it (FIGURE).
 - *Non-maximum suppression* (``nms_tiou``) at 0.1: of one label, a person expects segments that hardly overlap, not a
   loose one around every tight one.
 - *An absolute threshold* (``min_score``) stands before the relative ones: those always find something. At 0.15, about
@@ -57,6 +58,7 @@ class ActionBytesConfig:
         smooth: snippets of the moving average over the CAS, odd; the paper has none, that is 1.
         floor: lower end of the midpoint threshold; None: the CAS's smallest value, as in W-TALC's code.
         score: how a segment is scored on the CAS (open in the paper).
+        margin: for ``contrast``, length of the margin on either side as a fraction of the segment's; 0.25 in AutoLoc.
         min_score: segments that score lower are dropped (not in the paper).
         nms_tiou: segments that overlap a better one by more are dropped (open in the paper).
     """
@@ -68,8 +70,17 @@ class ActionBytesConfig:
     smooth: int = 5
     floor: float | None = 0.0
     score: SegmentScore = "contrast"
+    margin: float = 1.0
     min_score: float = 0.15
     nms_tiou: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.percentile <= 100:
+            raise ValueError(f"percentile must lie in 0..100, got {self.percentile:g}")
+        if not (0 <= self.min_score <= 1 and 0 <= self.nms_tiou <= 1):
+            raise ValueError(f"min_score and nms_tiou must lie in 0..1, got {self.min_score:g} and {self.nms_tiou:g}")
+        if self.smooth < 1 or self.smooth % 2 == 0 or self.jitter < 0:
+            raise ValueError(f"smooth must be odd and jitter not negative, got {self.smooth} and {self.jitter}")
 
 
 def boundaries(latent: ArrayLike, *, percentile: float) -> NDArray[np.int64]:
@@ -134,17 +145,19 @@ def localize(
             proposals(found, len(cas), merge=config.merge, jitter=config.jitter),
         ]
     )
-    scores = segment_scores(cas, pool, score=config.score)
+    scores = segment_scores(cas, pool, score=config.score, margin=config.margin)
     pool, scores = pool[scores >= config.min_score], scores[scores >= config.min_score]
     kept = nms(pool + (0, 1), scores, tiou_threshold=config.nms_tiou)  # the end as a border, not as an index
     return pool[kept], scores[kept]
 
 
-def segment_scores(activation: ArrayLike, segments: ArrayLike, *, score: SegmentScore) -> NDArray[np.float64]:
+def segment_scores(
+    activation: ArrayLike, segments: ArrayLike, *, score: SegmentScore = "contrast", margin: float = 1.0
+) -> NDArray[np.float64]:
     """How well each segment [N, 2] (snippets, ends included) captures the activation [T], as [N].
 
-    ``contrast``: mean inside minus mean of the margins, each a quarter of the segment and at least one snippet long
-    (AutoLoc's inflation); margins beyond the video do not count. ``mean``: mean inside.
+    ``contrast``: mean inside minus mean of the margins, each ``margin`` times the segment and at least one snippet long;
+    what of them lies beyond the video does not count. ``mean``: mean inside.
     """
     cas = np.asarray(activation, np.float64)
     ranges = np.asarray(segments, np.int64).reshape(-1, 2)
@@ -154,8 +167,8 @@ def segment_scores(activation: ArrayLike, segments: ArrayLike, *, score: Segment
     inner: NDArray[np.float64] = inner_sum / inner_length
     if score == "mean":
         return inner
-    margin = np.maximum(1, np.round(inner_length / 4).astype(np.int64))
-    outer_start, outer_stop = np.maximum(start - margin, 0), np.minimum(stop + margin, len(cas))
+    width = np.maximum(1, np.round(inner_length * margin).astype(np.int64))
+    outer_start, outer_stop = np.maximum(start - width, 0), np.minimum(stop + width, len(cas))
     outer_length = (outer_stop - outer_start) - inner_length
     outer_sum = (area[outer_stop] - area[outer_start]) - inner_sum
     inner -= np.divide(outer_sum, outer_length, out=np.zeros_like(inner), where=outer_length > 0)

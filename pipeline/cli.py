@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tal_run.pipeline.detector import DetectConfig
     from tal_run.pipeline.screen import Screen
 
-DONE, SOME_FAILED, WRONG_USE = 0, 1, 2
+DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
 
 Command = Callable[..., Any]
 Result = TypeVar("Result")
@@ -111,7 +111,7 @@ def detect(
     display.matches(matches)
 
     paths = list(dict.fromkeys(videos))
-    done = _watch_all(paths, partial(detector.detect, matches=matches), display)
+    done, status = _watch_all(paths, partial(detector.detect, matches=matches), display)
     names = dict(zip(paths, outputs.video_ids(paths), strict=True))
     results = {names[path]: result for path, result in done.items()}
     if output or format_name:
@@ -128,7 +128,7 @@ def detect(
     else:
         _write_or_show(output, text, display)
         display.detections(results, matches, on_stderr=True)
-    sys.exit(SOME_FAILED if len(done) < len(paths) else DONE)
+    sys.exit(status)
 
 
 @main.command()
@@ -156,8 +156,8 @@ def features(inputs: tuple[str, ...], output: Path, **watching: Any) -> None:
         outputs.write_features(target, found)
         display.say(f"{target}  {found.data.shape[0]} x {found.data.shape[1]}")
 
-    done = _watch_all(videos, extract_and_save, display)
-    sys.exit(SOME_FAILED if len(done) < len(videos) else DONE)
+    _, status = _watch_all(videos, extract_and_save, display)
+    sys.exit(status)
 
 
 def _config(watching: Mapping[str, Any]) -> DetectConfig:
@@ -178,8 +178,12 @@ def _config(watching: Mapping[str, Any]) -> DetectConfig:
     return DetectConfig(backbone=name, windows=windows, decoder=watching["decoder"])
 
 
-def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Screen) -> dict[str, Result]:
-    """Watch one video after the other; one that fails costs a sentence, and Ctrl-C keeps what is done."""
+def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Screen) -> tuple[dict[str, Result], int]:
+    """Watch one video after the other; one that fails costs a sentence, and Ctrl-C keeps what is done.
+
+    Returns:
+        What was made of each video that was watched, and the exit status.
+    """
     from tal_run.extractors.errors import TalRunError
 
     done: dict[str, Result] = {}
@@ -191,8 +195,8 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Scre
             display.error(str(error))
         except KeyboardInterrupt:
             display.error(f"stopped; {len(done)} of {len(paths)} videos are done")
-            break
-    return done
+            return done, STOPPED
+    return done, SOME_FAILED if len(done) < len(paths) else DONE
 
 
 def _write_or_show(target: Path, text: str, display: Screen) -> None:
@@ -213,7 +217,7 @@ def _errors_as_wrong_use() -> Iterator[None]:
 
     try:
         yield
-    except (TalRunError, OSError) as error:
+    except (TalRunError, OSError, ValueError) as error:
         raise WrongUse(str(error)) from error
 
 

@@ -22,6 +22,7 @@ from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import FeatureSequence, extract
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.registry import DEFAULT_BACKBONE
+from tal_run.extractors.video import VideoInfo
 from tal_run.models import HEADS, Detection
 from tal_run.models.actionbytes import ActionBytesConfig
 from tal_run.models.wtalc import k_max_mean
@@ -66,29 +67,21 @@ class DetectConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoResult:
-    """What was found in one video.
+    """What was found in one video, and what a reader of it should know.
 
     Attributes:
         path: the file.
         detections: best first.
-        features: what the backbone made of the video.
+        video: what was found out about the file.
+        decoder: the decoder that gave the frames.
+        notes: sentences on damage, and on videos too short to judge.
     """
 
     path: Path
     detections: tuple[Detection, ...]
-    features: FeatureSequence
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the detections should know: damage, and videos too short to judge."""
-        notes = self.features.notes
-        if self.features.padded:
-            grid = self.features.grid
-            notes += (
-                f"the video is shorter ({grid.duration_s:.2f} s) than one window of the backbone ({grid.window_s:.2f} s): "
-                "its last frame was repeated, so take the scores with care",
-            )
-        return notes
+    video: VideoInfo
+    decoder: str
+    notes: tuple[str, ...]
 
 
 class Detector:
@@ -137,7 +130,13 @@ class Detector:
             VideoError: the file cannot be read as a video.
         """
         features = self.watch(video, hook=hook)
-        return VideoResult(path=Path(video), detections=tuple(self.find(features, matches)), features=features)
+        return VideoResult(
+            path=Path(video),
+            detections=tuple(self.find(features, matches)),
+            video=features.video,
+            decoder=features.decoder,
+            notes=features.notes,
+        )
 
     def watch(self, video: str | os.PathLike[str], *, hook: Hook = ignore_progress) -> FeatureSequence:
         """What the backbone makes of a video: the slow part, needed once for any number of questions.

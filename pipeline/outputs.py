@@ -133,13 +133,17 @@ def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Ma
 
 
 def _video(result: VideoResult) -> dict[str, Any]:
-    info = result.features.video
+    info = result.video
+    try:
+        digest = sha256_of(result.path)
+    except OSError:
+        digest = None  # it is gone by now; what was found in it stays true
     return {
         "file": result.path.name,
-        "sha256": sha256_of(result.path),
+        "sha256": digest,
         "duration_s": round(info.duration_s, 3),
         "frames": info.frame_count,
-        "decoder": result.features.decoder,
+        "decoder": result.decoder,
         "notes": list(result.notes),
     }
 

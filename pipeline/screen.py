@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -102,7 +103,7 @@ class Screen:
         elif not on_stderr:
             for name, start_s, end_s, label, score, classes in rows:
                 fields = (name, f"{start_s:.2f}", f"{end_s:.2f}", label, f"{score:.3f}", classes)
-                console.out("\t".join(_one_field(field) for field in fields), highlight=False)
+                click.echo("\t".join(_one_field(field) for field in fields))
         self._remarks(results, matches)
 
     def _table(self, console: Console, rows: Sequence[tuple[str, float, float, str, float, str]], *, several: bool) -> None:

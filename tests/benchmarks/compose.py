@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import csv
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -125,28 +126,46 @@ def _deal(present: list[Clip], dice: random.Random) -> Iterator[list[Clip]]:
         yield hand
 
 
-def _compose_one(
-    path: Path, actions: list[Clip], clips: Path, backgrounds: tuple[Stretch, ...], dice: random.Random
-) -> list[Truth]:
-    truths, written = [], 0
+def write_video(path: Path, pieces: Sequence[Frames]) -> list[tuple[float, float]]:
+    """Write pieces one after the other; returns where each begins and ends, seconds."""
+    spans, written = [], 0
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", FPS, options={"preset": "veryfast", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-
-        def write(frames: Frames) -> int:
-            count = 0
-            for count, picture in enumerate(frames, start=1):  # noqa: B007
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            return count
-
-        written += write(_background(clips, backgrounds, dice))
-        for clip in actions:
+        for piece in pieces:
             start = written
-            written += write(_action(clips / clip.path, dice))
-            truths.append(Truth(path.stem, clip.label, clip.words, start / FPS, written / FPS))
-            written += write(_background(clips, backgrounds, dice))
+            for picture in piece:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                written += 1
+            spans.append((start / FPS, written / FPS))
         container.mux(stream.encode())
-    return truths
+    return spans
+
+
+def write_example(path: Path, clips: Path) -> None:
+    """The video of README's examples: a corridor, and in it arm wrestling, a pancake, a segway."""
+    pieces = [
+        Stretch(CORRIDOR, 62.0, 74.0),
+        Stretch("mmaction2/demo.mp4", 0.0, 8.0),
+        Stretch(CORRIDOR, 80.0, 95.0),
+        Stretch("decord/flipping_a_pancake.mkv", 1.0, 9.0),
+        Stretch(CORRIDOR, 100.0, 112.0),
+        Stretch("torchvision/R6llTwEh07w.mp4", 0.0, 9.0),
+        Stretch(CORRIDOR, 120.0, 130.0),
+    ]
+    write_video(path, [_pictures(clips / piece.path, piece.start_s, piece.end_s) for piece in pieces])
+
+
+def _compose_one(
+    path: Path, actions: list[Clip], clips: Path, backgrounds: tuple[Stretch, ...], dice: random.Random
+) -> list[Truth]:
+    pieces = [_background(clips, backgrounds, dice)]
+    for clip in actions:
+        pieces += [_action(clips / clip.path, dice), _background(clips, backgrounds, dice)]
+    return [
+        Truth(path.stem, clip.label, clip.words, start_s, end_s)
+        for clip, (start_s, end_s) in zip(actions, write_video(path, pieces)[1::2], strict=True)
+    ]
 
 
 def _background(clips: Path, backgrounds: tuple[Stretch, ...], dice: random.Random) -> Frames:
@@ -161,8 +180,8 @@ def _action(path: Path, dice: random.Random) -> Frames:
     available_s = _length_s(path)
     length_s = dice.uniform(min(SHORTEST_ACTION_S, available_s), available_s)
     start_s = dice.uniform(0.0, available_s - length_s)
-    for _ in range(max(1, -int(-SHORTEST_ACTION_S // length_s))):
-        yield from _pictures(path, start_s, start_s + length_s)
+    times = max(1, -int(-SHORTEST_ACTION_S // length_s))
+    return chain.from_iterable(_pictures(path, start_s, start_s + length_s) for _ in range(times))
 
 
 def _length_s(path: Path) -> float:
@@ -175,10 +194,12 @@ def _pictures(path: Path, start_s: float, end_s: float) -> Frames:
     with av.open(str(path), metadata_errors="ignore") as container:
         stream = container.streams.video[0]
         step = Fraction(1, FPS)
-        first, due = None, Fraction(start_s).limit_denominator(1000)
+        first = (stream.start_time or 0) * stream.time_base
+        due = Fraction(start_s).limit_denominator(1000)
+        if start_s > 5:  # begin at the key frame before it, not at the beginning
+            container.seek(int((first + due) / stream.time_base), stream=stream)
         for frame in container.decode(stream):
             now = frame.pts * stream.time_base
-            first = now if first is None else first
             if due >= end_s:
                 return
             if now - first >= due:

@@ -42,6 +42,7 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "smooth=3": {"smooth": 3},
     "smooth=7": {"smooth": 7},
     "floor=None (W-TALC's code)": {"floor": None},
+    "margin=0.25 (AutoLoc)": {"margin": 0.25},
     "score=mean": {"score": "mean"},
     "nms_tiou=0.4": {"nms_tiou": 0.4},
 }

@@ -72,16 +72,16 @@ def test_the_second_threshold_is_the_midpoint() -> None:
     assert second_stage_segments(curve, floor=0.0).tolist() == [[2, 3], [5, 6]]
 
 
-@given(sequences, st.data(), st.sampled_from(["contrast", "mean"]))
-def test_segment_scores_are_the_plain_means(cas: Array, data: st.DataObject, score: str) -> None:
+@given(sequences, st.data(), st.sampled_from(["contrast", "mean"]), st.sampled_from([0.25, 1.0]))
+def test_segment_scores_are_the_plain_means(cas: Array, data: st.DataObject, score: str, margin: float) -> None:
     start = data.draw(st.integers(0, len(cas) - 1))
     end = data.draw(st.integers(start, len(cas) - 1))
-    margin = max(1, round((end - start + 1) / 4))
-    outside = [cas[t] for t in range(start - margin, end + margin + 1) if 0 <= t < len(cas) and not start <= t <= end]
+    width = max(1, round((end - start + 1) * margin))
+    outside = [cas[t] for t in range(start - width, end + width + 1) if 0 <= t < len(cas) and not start <= t <= end]
     expected = np.mean(cas[start : end + 1])
     if score == "contrast" and outside:
         expected -= np.mean(outside)
-    assert segment_scores(cas, [[start, end]], score=score)[0] == pytest.approx(expected, abs=1e-9)  # type: ignore[arg-type]
+    assert segment_scores(cas, [[start, end]], score=score, margin=margin)[0] == pytest.approx(expected, abs=1e-9)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("start", [0, 3, 20, 33])
@@ -122,7 +122,7 @@ def test_nothing_in_the_video_gives_nothing() -> None:
 @given(sequences, st.integers(0, 30))
 def test_localization_moves_with_the_action(cas: Array, shift: int) -> None:
     """Shifting activation and features in time shifts every segment, ends of the video aside."""
-    margin = 8
+    margin = 70  # as wide as the margin of the longest segment
     config = replace(PLAIN, include_ends=False, min_score=0.05)
 
     def padded(before: int) -> tuple[Array, Array]:

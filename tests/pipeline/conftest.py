@@ -1,0 +1,82 @@
+"""A backbone that sees colours, and videos made of them: the whole pipeline with a truth that is exact.
+
+The colours stand in for actions: a red stretch is "arm wrestling", and so on; grey is background. What is left to be
+wrong is what tal-run itself does: decoding, time, windows, queries, segments, files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tal_run.extractors import registry
+from tal_run.extractors.backbone import Preprocessing, WindowConfig
+from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.weights import WeightsFile
+
+COLOURS = {"red": (200, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 200), "grey": (110, 110, 110)}
+LABELS = {"arm wrestling": "red", "flipping pancake": "green", "cleaning pool": "blue", "standing around": "grey"}
+
+Timeline = Sequence[tuple[str, float]]  # colour, seconds
+MakeVideo = Callable[..., Path]
+
+
+class ColourBackbone:
+    """One class a colour: the likelier, the nearer the window's mean colour."""
+
+    name: ClassVar[str] = "colours"
+    feature_dim: ClassVar[int] = 3
+    preprocessing: ClassVar[Preprocessing] = Preprocessing(short_side=24, crop=(24, 24))
+    default_windows: ClassVar[WindowConfig] = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
+    files: ClassVar[tuple[WeightsFile, ...]] = ()
+
+    def __init__(self, *, hook: Hook = ignore_progress) -> None:
+        self.labels = tuple(LABELS)
+        self._centres = np.array([COLOURS[colour] for colour in LABELS.values()], np.float32)
+
+    def __call__(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        assert frames.shape[1:] == (24, 24, 3)
+        mean = frames.mean(axis=(0, 1, 2), dtype=np.float32)
+        return mean, -np.linalg.norm(self._centres - mean, axis=1).astype(np.float32) / 10
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of the colour backbone, and the default of the command line while the test runs."""
+    monkeypatch.setitem(registry.EXTRACTORS, ColourBackbone.name, ColourBackbone)
+    monkeypatch.setattr(registry, "DEFAULT_BACKBONE", ColourBackbone.name)
+    return ColourBackbone.name
+
+
+@pytest.fixture
+def make_video(tmp_path: Path) -> MakeVideo:
+    """Write a video of colours: ``make_video("a.mp4", [("grey", 4.0), ("red", 6.0)], times=...)``."""
+
+    def write(name: str, timeline: Timeline, *, rate: Any = 25, times: Sequence[float] | None = None) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        length_s = sum(seconds for _, seconds in timeline)
+        if times is None:
+            times = [float(index / Fraction(rate)) for index in range(round(length_s * Fraction(rate)))]
+        borders = np.cumsum([seconds for _, seconds in timeline])
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=Fraction(rate), options={"preset": "ultrafast", "bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.time_base = stream.time_base = Fraction(1, 90000)
+            for time_s in times:
+                colour = timeline[min(int(np.searchsorted(borders, time_s, side="right")), len(timeline) - 1)][0]
+                picture = np.full((48, 64, 3), COLOURS[colour], np.uint8)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = round(time_s * 90000), Fraction(1, 90000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    return write

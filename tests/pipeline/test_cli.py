@@ -1,0 +1,218 @@
+"""The command line as its users meet it: what is printed, what is written, and the exit status."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from tal_run.pipeline import outputs
+from tal_run.pipeline.cli import main
+
+pytestmark = pytest.mark.usefixtures("colours")
+
+TIMELINE = [("grey", 6.0), ("red", 7.0), ("grey", 5.0)]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def video(make_video: Any) -> Path:
+    path: Path = make_video("bout.mp4", TIMELINE)
+    return path
+
+
+def test_piped_rows_are_tab_separated(video: Path) -> None:
+    result = run("detect", video, "--query", "arm wrestling")
+    assert result.exit_code == 0
+    (line,) = result.stdout.splitlines()
+    row = line.split("\t")
+    assert row[0] == "bout"
+    assert float(row[1]) == pytest.approx(6.0, abs=0.8)
+    assert float(row[2]) == pytest.approx(13.0, abs=0.8)
+    assert row[3] == "arm wrestling"
+    assert 0.3 < float(row[4]) <= 1.0
+    assert row[5] == "arm wrestling 1.00"
+
+
+def test_json_is_activitynets_results_form_with_all_that_made_it(video: Path, tmp_path: Path) -> None:
+    target = tmp_path / "found.json"
+    assert run("detect", video, "--query", "ArmWrestling", "-o", target).exit_code == 0
+    document = json.loads(target.read_text())
+    assert set(document) == {"version", "results", "external_data"}
+    (found,) = document["results"]["bout"]
+    assert set(found) == {"label", "score", "segment"}
+    assert found["label"] == "ArmWrestling"
+    made = document["external_data"]
+    assert made["videos"]["bout"]["sha256"] == hashlib.sha256(video.read_bytes()).hexdigest()
+    assert made["backbone"]["windows"] == {"fps": 5.0, "window_frames": 8, "stride_frames": 4}
+    assert made["head"]["name"] == "actionbytes"
+    assert made["head"]["percentile"] == 80.0
+    assert made["queries"]["ArmWrestling"]["classes"] == {"arm wrestling": 1.0}
+
+
+@pytest.mark.parametrize("name", ["found.csv", "found.jsonl"])
+def test_the_ending_chooses_the_format_and_all_formats_agree(video: Path, tmp_path: Path, name: str) -> None:
+    run("detect", video, "--query", "arm wrestling", "-o", tmp_path / name)
+    run("detect", video, "--query", "arm wrestling", "-o", tmp_path / "found.json")
+    (expected,) = json.loads((tmp_path / "found.json").read_text())["results"]["bout"]
+    text = (tmp_path / name).read_text()
+    row = next(csv.DictReader(io.StringIO(text))) if name.endswith("csv") else json.loads(text)
+    assert list(row) == ["video_id", "label", "start_s", "end_s", "score"]
+    assert [float(row["start_s"]), float(row["end_s"])] == expected["segment"]
+    assert float(row["score"]) == expected["score"]
+
+
+def test_a_format_without_a_file_goes_to_standard_output(video: Path) -> None:
+    document = json.loads(run("detect", video, "--query", "arm wrestling", "--format", "json").stdout)
+    assert len(document["results"]["bout"]) == 1
+
+
+def test_one_bad_video_costs_a_sentence_not_the_others(video: Path, make_video: Any, tmp_path: Path) -> None:
+    other = make_video("other.mp4", TIMELINE)
+    (tmp_path / "text.mp4").write_text("this is not a video")
+    result = run("detect", video, tmp_path / "text.mp4", tmp_path / "absent.mp4", other, "--query", "arm wrestling")
+    assert result.exit_code == 1
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["bout", "other"]
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert len(errors) == 2
+    assert "text.mp4" in errors[0]
+    assert "absent.mp4" in errors[1]
+
+
+def test_two_videos_of_one_name_keep_their_results_apart(make_video: Any, tmp_path: Path) -> None:
+    first, second = make_video("a/bout.mp4", TIMELINE), make_video("b/bout.mp4", [("grey", 6.0), ("green", 6.0)])
+    run("detect", first, second, first, "-o", tmp_path / "found.json")
+    results = json.loads((tmp_path / "found.json").read_text())["results"]
+    assert len(results) == 2
+    assert {name.split("/")[-2] for name in results} == {"a", "b"}
+
+
+def test_a_query_for_what_is_absent_says_so_and_is_no_failure(video: Path) -> None:
+    result = run("detect", video, "--query", "cleaning pool")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert 'nothing like "cleaning pool" was found' in result.stderr
+
+
+def test_a_query_that_matches_nothing_lists_the_nearest(video: Path) -> None:
+    result = run("detect", video, "--query", "quarterly earnings report")
+    assert result.exit_code == 2
+    assert "matches no class; the nearest are" in result.stderr
+
+
+def test_a_query_in_other_words_shows_what_it_matched(video: Path) -> None:
+    result = run("detect", video, "--query", "elbow wrestle zzyzx")
+    assert "arm wrestling (0." in result.stderr
+    assert '"zzyzx"' in result.stderr
+    assert result.stdout.split("\t")[3] == "elbow wrestle zzyzx"
+
+
+def test_quiet_says_nothing_but_results(video: Path) -> None:
+    assert run("detect", video, "--query", "cleaning pool", "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--query", ""], "holds no word"),
+        (["--query", "…!"], "holds no word"),
+        (["--backbone", "i4d"], "choose one of"),
+        (["--fps", "0"], "windows need fps"),
+        (["--fps", "nan"], "windows need fps"),
+        (["--window", "0"], "windows need fps"),
+        (["--stride", "-3"], "windows need fps"),
+        (["--top", "0"], "at least 1"),
+        (["--min-score", "nan"], "min_score"),
+        (["--format", "xml"], "Invalid value for '--format'"),
+        (["--word-vectors", "absent.vec", "--query", "elbow duel"], "absent.vec"),
+        (["-o", "absent/found.json"], "does not exist"),
+        (["-o", "."], "is a folder"),
+    ],
+)
+def test_wrong_use_is_a_sentence_and_status_2(video: Path, arguments: list[str], sentence: str) -> None:
+    result = run("detect", video, *arguments)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_found_out_before_watching(video: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    assert run("detect", video, "-o", closed / "found.json").exit_code == 2
+
+
+def test_a_disk_that_fills_up_at_the_end_loses_nothing(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "found.json"
+    target.write_text("yesterday's")
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    def check_then_fill(path: Path) -> None:
+        monkeypatch.setattr(Path, "write_text", full)
+
+    monkeypatch.setattr(outputs, "check_writable", check_then_fill)
+    result = run("detect", video, "--query", "arm wrestling", "-o", target)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    assert json.loads(result.stdout)["results"]["bout"]
+    assert target.read_text() == "yesterday's"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bout.mp4", "found.json"]
+
+
+def test_ctrl_c_keeps_what_is_done(video: Path, make_video: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tal_run.pipeline.detector import Detector
+
+    watch = Detector.watch
+
+    def interrupted_at_the_second(self: Detector, path: Any, **arguments: Any) -> Any:
+        if "second" in str(path):
+            raise KeyboardInterrupt
+        return watch(self, path, **arguments)
+
+    monkeypatch.setattr(Detector, "watch", interrupted_at_the_second)
+    target = tmp_path / "found.csv"
+    result = run("detect", video, make_video("second.mp4", TIMELINE), "--query", "arm wrestling", "-o", target)
+    assert result.exit_code == 130
+    assert "1 of 2 videos" in result.stderr
+    assert target.read_text().count("bout") == 1
+
+
+def test_features_of_a_folder(video: Path, make_video: Any, tmp_path: Path) -> None:
+    make_video("sub/clip.mp4", [("red", 4.0)])
+    result = run("features", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    with np.load(tmp_path / "out" / "bout.npz", allow_pickle=False) as saved:
+        assert saved["features"].shape == (22, 3)
+        assert saved["logits"].shape == (22, 4)
+        assert saved["seconds"][1] == pytest.approx([0.8, 2.4])
+        assert saved["labels"].tolist()[0] == "arm wrestling"
+    assert (tmp_path / "out" / "clip.npz").exists()
+
+
+def test_a_folder_without_videos_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run("features", tmp_path / "empty", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "holds no video" in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["detect"], ["features"]])
+def test_help_is_there(command: list[str]) -> None:
+    for flag in ("-h", "--help"):
+        result = run(*command, flag)
+        assert result.exit_code == 0
+        assert "Usage:" in result.stdout

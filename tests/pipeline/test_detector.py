@@ -1,0 +1,143 @@
+"""The pipeline from file to detections, on videos whose truth is known to the frame."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tal_run.extractors.backbone import WindowConfig
+from tal_run.extractors.errors import TalRunError
+from tal_run.extractors.video import VideoError
+from tal_run.pipeline import DetectConfig, Detector, detect
+from tal_run.pipeline.detector import NothingMatchesError
+from tal_run.pipeline.query import ClassAffinity, QueryMatch
+
+GREY_RED_GREY = [("grey", 6.0), ("red", 7.0), ("grey", 5.0)]
+EVERY_FRAME = WindowConfig(fps=25.0, window_frames=1, stride_frames=1)
+
+
+def jittered(length_s: float, seed: int) -> list[float]:
+    """Frame times at 10 to 50 frames a second, at random."""
+    dice, times = random.Random(seed), [0.0]
+    while times[-1] < length_s - 0.1:
+        times.append(times[-1] + dice.uniform(0.02, 0.1))
+    return times
+
+
+def test_the_action_is_found_where_it_is(colours: str, make_video: Any) -> None:
+    (found,) = detect(make_video("a.mp4", GREY_RED_GREY), query="arm wrestling", backbone=colours)
+    assert found.label == "arm wrestling"
+    assert found.start_s == pytest.approx(6.0, abs=0.8)
+    assert found.end_s == pytest.approx(13.0, abs=0.8)
+
+
+@pytest.mark.parametrize(
+    ("rate", "times"),
+    [
+        (25, None),
+        (Fraction(30000, 1001), None),
+        (Fraction(24000, 1001), None),
+        (50, None),
+        (25, jittered(18.0, 1)),
+        (25, jittered(18.0, 2)),
+        # first timestamp not zero: t = 0 is where the file starts
+        (25, [2.0 + k / 25 for k in range(450)]),
+    ],
+    ids=["25", "29.97", "23.976", "50", "variable 1", "variable 2", "starts at 2 s"],
+)
+def test_times_are_true_to_the_frame_whatever_the_frame_rate(
+    colours: str, make_video: Any, rate: Any, times: list[float] | None
+) -> None:
+    timeline = GREY_RED_GREY if times is None or times[0] == 0 else [("grey", 8.0), ("red", 7.0), ("grey", 5.0)]
+    path = make_video("a.mp4", timeline, rate=rate, times=times)
+    detector = Detector(DetectConfig(backbone=colours, windows=EVERY_FRAME))
+    (found,) = detector.detect(path, matches=detector.match(["arm wrestling"])).detections
+    shown = np.array(times if times is not None else [float(k / Fraction(rate)) for k in range(round(18 * Fraction(rate)))])
+    border = 6.0 + shown[0]
+    first_red = shown[shown >= border][0] - shown[0]
+    first_grey = shown[shown >= border + 7.0][0] - shown[0]
+    one_frame = 1 / 25
+    assert found.start_s == pytest.approx(first_red, abs=one_frame)
+    assert found.end_s == pytest.approx(first_grey, abs=one_frame)
+
+
+def test_several_queries_are_answered_independently(colours: str, make_video: Any) -> None:
+    path = make_video("a.mp4", [("grey", 5.0), ("red", 6.0), ("grey", 6.0), ("green", 5.0), ("grey", 5.0)])
+    together = detect(path, query=["arm wrestling", "flipping pancakes", "cleaning pool"], backbone=colours)
+    assert {found.label for found in together} == {"arm wrestling", "flipping pancakes"}
+    for label in ("arm wrestling", "flipping pancakes"):
+        assert detect(path, query=label, backbone=colours) == [found for found in together if found.label == label]
+
+
+def test_what_is_not_there_is_not_found(colours: str, make_video: Any) -> None:
+    assert detect(make_video("a.mp4", GREY_RED_GREY), query="cleaning pool", backbone=colours) == []
+
+
+def test_without_a_query_the_videos_classes_come_best_first(colours: str, make_video: Any) -> None:
+    path = make_video("a.mp4", [("red", 6.0), ("grey", 12.0), ("green", 4.0)])
+    found = detect(path, backbone=colours)
+    assert {detection.label for detection in found} == {"arm wrestling", "standing around", "flipping pancake"}
+    assert [detection.score for detection in found] == sorted((detection.score for detection in found), reverse=True)
+    detector = Detector(DetectConfig(backbone=colours, top_classes=1))
+    assert len({detection.label for detection in detector.detect(path).detections}) == 1
+
+
+def test_a_query_in_other_words_carries_the_classes_scores_over(colours: str, make_video: Any) -> None:
+    path = make_video("a.mp4", GREY_RED_GREY)
+    detector = Detector(DetectConfig(backbone=colours))
+    features = detector.watch(path)
+    match = QueryMatch("hand duel", (ClassAffinity("arm wrestling", 0, 0.8),), exact=False, unknown_words=(), nearest=())
+    (by_words,), (by_name,) = detector.find(features, [match]), detector.find(features, detector.match(["arm wrestling"]))
+    assert by_words.label == "hand duel"
+    assert (by_words.start_s, by_words.end_s) == (by_name.start_s, by_name.end_s)
+    assert by_words.score == pytest.approx(0.8 * by_name.score)
+
+
+@pytest.mark.parametrize("seconds", [0.04, 0.2, 1.0])
+def test_a_very_short_video_is_padded_answered_and_flagged(colours: str, make_video: Any, seconds: float) -> None:
+    detector = Detector(DetectConfig(backbone=colours))
+    result = detector.detect(make_video("a.mp4", [("red", seconds)]), matches=detector.match(["arm wrestling"]))
+    (found,) = result.detections
+    assert (found.start_s, found.end_s) == (0.0, pytest.approx(seconds))
+    assert any("shorter" in note for note in result.notes)
+
+
+def test_the_videos_end_is_never_passed(colours: str, make_video: Any) -> None:
+    for frames in range(40, 60):
+        path = make_video("a.mp4", [("red", frames / 25)])
+        for found in detect(path, backbone=colours):
+            assert 0 <= found.start_s < found.end_s <= frames / 25 + 1e-9
+
+
+def test_progress_rises_to_the_whole_video(colours: str, make_video: Any) -> None:
+    reports: list[tuple[str, float, float | None]] = []
+    detect(
+        make_video("a.mp4", GREY_RED_GREY),
+        query="arm wrestling",
+        backbone=colours,
+        hook=lambda step, *, completed, total: reports.append((step, completed, total)),
+    )
+    seconds = [completed for step, completed, _ in reports if step == "watching"]
+    assert seconds == sorted(seconds)
+    assert seconds[0] == 0.0
+    assert seconds[-1] == pytest.approx(18.0)
+
+
+def test_nothing_at_all_to_look_for_is_an_error(colours: str) -> None:
+    with pytest.raises(NothingMatchesError, match="quarterly earnings"):
+        Detector(DetectConfig(backbone=colours)).match(["quarterly earnings report"])
+
+
+@pytest.mark.parametrize("wrong", [{"head": "scnnn"}, {"top_classes": 0}])
+def test_impossible_configurations_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TalRunError):
+        DetectConfig(**wrong)
+
+
+def test_a_missing_video_is_a_sentence(colours: str) -> None:
+    with pytest.raises(VideoError, match=r"absent\.mp4"):
+        detect("absent.mp4", query="arm wrestling", backbone=colours)
