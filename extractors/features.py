@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +80,7 @@ def extract(
         VideoError: the file cannot be read as a video.
     """
     windows = windows or backbone.default_windows
-    with open_video(Path(video), decoder=decoder) as reader:
+    with open_video(video, decoder=decoder) as reader:
         duration_s = reader.info.duration_s
         expected = windows.count(max(1, int(np.ceil(duration_s * windows.fps))))
         data, logits = _Rows(expected), _Rows(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +14,15 @@ from pathlib import Path
 def written_whole(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``target``; on success it becomes ``target``, on any error it is removed.
 
-    The bytes are on the disk before the rename, so neither a full disk nor a power cut leaves half a file.
+    The bytes are on the disk before the rename, so neither a full disk nor a power cut leaves half a file. A link is
+    followed; what is no regular file (``/dev/stdout``, a named pipe) is never replaced: give it to ``open`` instead.
 
     Raises:
         OSError: the folder is missing, not writable or full.
     """
-    target = Path(target)
+    target = Path(target).resolve()
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(target))
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tal-run-", suffix=".part")
     os.close(handle)
     part = Path(name)

@@ -350,9 +350,11 @@ def _damage(container: av.container.InputContainer, stream: av.VideoStream, pack
     if stream.frames > there:
         notes.append(f"the header promises {count(stream.frames, 'frame')}, {there} are there: the file is cut off or damaged")
     elif promised_s and not stream.frames and _end_s(times) < Fraction(9, 10) * promised_s - 1:
+        # the container's promise covers the sound too, and that may be what is long
+        excuse = "the sound is longer, or " if container.streams.audio and not stream.duration else ""
         notes.append(
-            f"the header promises {float(promised_s):.1f} s, {float(times.duration_s):.1f} s are there: "
-            "the file is cut off or damaged"
+            f"the header promises {float(promised_s):.1f} s, the pictures end at {float(times.duration_s):.1f} s: "
+            f"{excuse}the file is cut off or damaged"
         )
     if packets.error:
         notes.append(f"reading stopped early: {printable(packets.error, 120)}")
@@ -367,8 +369,6 @@ def _end_s(times: FrameTimes) -> Fraction:
 
 
 def _promised_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
-    if container.streams.audio and len(container.streams.audio) + 1 == len(container.streams) and not stream.duration:
-        return None  # the sound may be what is long
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
     return Fraction(container.duration, av.time_base) if container.duration else None

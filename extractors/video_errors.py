@@ -70,7 +70,7 @@ def check_file(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise VideoError(f"{shown} cannot be opened ({error.strerror}); check the path and the disk") from error
     if stat.S_ISDIR(status.st_mode):
-        raise VideoError(f"{shown} is a folder, not a video; name the file in it, or use `tal-run batch` for all of them")
+        raise VideoError(f"{shown} is a folder, not a video; name the files in it")
     if not stat.S_ISREG(status.st_mode):
         raise VideoError(f"{shown} is a pipe, socket or device, not a file; save the video to a file first")
     if not status.st_size:

@@ -156,6 +156,8 @@ def check_writable(target: Path) -> None:
     """
     if target.is_dir():
         raise OutputError(f"{target} is a folder: give a file name in it, such as {target / 'detections.json'}")
+    if is_stream(target):
+        return
     if not target.parent.is_dir():
         raise OutputError(f"the folder {target.parent} does not exist: create it first (mkdir -p {target.parent})")
     if target.exists() and not os.access(target, os.W_OK):
@@ -168,6 +170,12 @@ def check_writable(target: Path) -> None:
         raise _cannot_write(target, error) from error
 
 
+def is_stream(target: Path) -> bool:
+    """Whether a target is a device or a pipe, such as ``/dev/stdout``: written into, never replaced."""
+    is_special = target.exists() and not target.is_file() and not target.is_dir()
+    return is_special or target.absolute().parts[1:2] in (("dev",), ("proc",))
+
+
 def write(target: Path, text: str) -> None:
     """Write a result whole or not at all.
 
@@ -175,6 +183,10 @@ def write(target: Path, text: str) -> None:
         OutputError: the folder is missing, not writable or full.
     """
     try:
+        if is_stream(target):
+            with target.open("a", encoding="utf-8") as stream:
+                stream.write(text)
+            return
         with written_whole(target) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
