@@ -87,7 +87,7 @@ def extract(
         hook(STEP, completed=0.0, total=duration_s)
         chunks = reader.frames(fps=windows.fps, short_side=backbone.preprocessing.short_side, crop=backbone.preprocessing.crop)
         frames_seen = 0
-        for window, frames_seen in cut_into_windows((chunk.frames for chunk in chunks), windows):  # noqa: B007
+        for window, frames_seen in cut_into_windows((chunk.frames for chunk in chunks), windows):
             feature, logit = backbone(window)
             data.append(feature)
             logits.append(logit)

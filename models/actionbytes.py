@@ -136,6 +136,8 @@ def localize(
         Snippet ranges, both ends included [N, 2], best first, and their scores [N], all at least ``min_score``.
     """
     cas = _moving_average(np.asarray(activation, np.float64), config.smooth)
+    if cas.max() < config.min_score:  # no mean can be larger than the largest activation
+        return np.empty((0, 2), np.int64), np.empty(0)
     found = boundaries(latent, percentile=config.percentile)
     if config.include_ends:
         found = np.concatenate([[0], found, [len(cas)]])

@@ -1,0 +1,345 @@
+"""Match a query in words to a backbone's classes and carry the classes' scores over to the query.
+
+Source: ActionBytes (Jain, Ghodrati, Snoek, CVPR 2020), section 3.2 "Knowledge transfer", after Objects2Action (Jain et al.,
+ICCV 2015). A label z of several words is embedded as the average of its words' vectors (Objects2Action, Eq. 3), the affinity
+of a query and a class is the cosine of their embeddings (ActionBytes 3.2), and the query's score is the affinity-weighted sum
+of the scores of the best few classes (Objects2Action, Eq. 1 with the sparsity over the T_y closest classes of its section 3.3):
+
+    s(w) = mean of vector(word), word in w                                      embed
+    g(q, c) = cos(s(q), s(c))                                                   affinities
+    score(q, t) = sum over c in best few of g(q, c) * p_c(t)                    QueryMatch.transfer
+
+The papers leave open, and this module settles:
+
+- Exact matches. The papers embed every label; here a query that *is* a class name (up to case, spaces, CamelCase, articles
+  and simple plurals) takes that class alone with affinity 1 and needs no vectors.
+- Words without a vector. word2vec has none for CamelCase or rare words; here they are stemmed or split in two
+  (``weightlifting`` -> ``weight`` + ``lifting``), and failing that left out of the average and named.
+- Closed-class words (``the``, ``of`` …) are left out, as GoogleNews word2vec itself leaves most of them out, and so is what
+  a class name says it is *not* (``opening bottle (not wine)``).
+- How many classes: see ``QueryConfig``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tal_run.extractors.errors import TalRunError
+
+if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
+
+    Vectors: TypeAlias = KeyedVectors | Callable[[], KeyedVectors] | None
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+
+MAX_CHARACTERS = 500
+_ARTICLES = frozenset({"a", "an", "the"})
+# Closed-class words and the placeholders of class names; what is left carries the meaning.
+# fmt: off
+_STOP_WORDS = _ARTICLES | {
+    "and", "as", "at", "between", "by", "for", "from", "her", "his", "in", "into", "is", "it", "its", "of", "on", "one",
+    "onto", "or", "person", "someone", "something", "that", "their", "to", "with",
+}
+# fmt: on
+_SHORTEST_PART = 3  # letters; "weight" + "lifting", not "we" + "ightlifting"
+
+
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+class QueryError(TalRunError):
+    """A query that cannot be read as words."""
+
+
+@dataclass(frozen=True)
+class ClassAffinity:
+    """How close a backbone's class is to a query.
+
+    Args:
+        label: the class name.
+        index: its column in the class scores.
+        affinity: cosine in [-1, 1]; 1.0 for an exact match.
+    """
+
+    label: str
+    index: int
+    affinity: float
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    """Which classes stand in for a query. The papers leave these open; figures are in ``data/README.md``.
+
+    The cosines' scale is the shipped table's; another table (``--word-vectors``) may want another ``min_affinity``.
+
+    Args:
+        max_classes: the best few, the sparsity of Objects2Action 3.3; a right class is among three for 84 % of queries.
+        min_affinity: a class below this cosine does not stand in for a query; of the ``tune`` pairs' off-topic queries
+            four in five lie below, of the actions one in six.
+        min_ratio: nor does one below this fraction of the best, so that a clear best class is not diluted.
+        nearest: how many classes ``QueryMatch.nearest`` lists.
+    """
+
+    max_classes: int = 3
+    min_affinity: float = 0.44
+    min_ratio: float = 0.7
+    nearest: int = 5
+
+    def __post_init__(self) -> None:
+        """Check the numbers once."""
+        if self.max_classes < 1 or self.nearest < 1:
+            raise ValueError(f"max_classes and nearest must be 1 or more, found {self.max_classes} and {self.nearest}")
+        if not 0 <= self.min_affinity <= 1 or not 0 <= self.min_ratio <= 1:
+            raise ValueError(f"min_affinity and min_ratio must lie in [0, 1], found {self.min_affinity} and {self.min_ratio}")
+
+
+@dataclass(frozen=True)
+class QueryMatch:
+    """The classes that stand in for a query.
+
+    Args:
+        query: as it was given.
+        classes: the best few, best first; empty if the query matches nothing.
+        exact: the query is the name of one class.
+        unknown_words: the query's words that have no vector, in order.
+        nearest: the nearest classes whatever their affinity, best first; empty if no word has a vector.
+    """
+
+    query: str
+    classes: tuple[ClassAffinity, ...]
+    exact: bool
+    unknown_words: tuple[str, ...]
+    nearest: tuple[ClassAffinity, ...]
+
+    def transfer(self, class_scores: FloatArray) -> FloatArray:
+        """Carry class scores over to the query (Objects2Action, Eq. 1 over the best few classes).
+
+        Args:
+            class_scores: [T, K], any unit that may be added, as probabilities.
+
+        Returns:
+            [T]; at most the best affinity for scores that sum to 1 over the classes; zeros if nothing matched.
+        """
+        columns = [match.index for match in self.classes]
+        affinities = np.array([match.affinity for match in self.classes], dtype=class_scores.dtype)
+        scores: FloatArray = class_scores[:, columns] @ affinities  # [T, best few] -> [T]
+        return scores
+
+    def summary(self) -> str:
+        """Say in one line what matched and how strongly, and what has no vector."""
+        if self.exact:
+            return f'"{self.query}" is the class "{self.classes[0].label}"'
+        if self.classes:
+            text = f'"{self.query}" matches ' + _listing(self.classes)
+        elif self.nearest:
+            text = f'"{self.query}" matches no class; the nearest are ' + _listing(self.nearest)
+        else:
+            text = f'"{self.query}" matches no class'
+        if self.unknown_words:
+            text += "; no vector for " + ", ".join(f'"{word}"' for word in self.unknown_words)
+        return text
+
+
+def _listing(classes: Sequence[ClassAffinity]) -> str:
+    return ", ".join(f"{match.label} ({match.affinity:.2f})" for match in classes)
+
+
+def match_query(query: str, labels: Sequence[str], *, vectors: Vectors = None, config: QueryConfig | None = None) -> QueryMatch:
+    """Find the classes that stand in for a query.
+
+    Args:
+        query: words, such as ``"arm wrestling"`` or ``"ArmWrestling"``.
+        labels: [K] the backbone's class names.
+        vectors: word vectors, or a function that loads them, called only if the query is no class name;
+            None is the table that comes with tal-run.
+        config: thresholds; None is ``QueryConfig()``.
+
+    Raises:
+        QueryError: the query holds no word or more than 500 characters.
+        WordVectorsError: the vectors cannot be loaded.
+    """
+    config = config or QueryConfig()
+    words = _query_words(query)
+    found = exact_match(query, labels)
+    if found is not None:
+        match = ClassAffinity(labels[found], found, 1.0)
+        return QueryMatch(query, (match,), exact=True, unknown_words=(), nearest=(match,))
+
+    table = _load(vectors)
+    unknown = tuple(dict.fromkeys(word for word in words if not word_vectors(word, table)))
+    embedded = embed(words, table)
+    if embedded is None or not labels:
+        return QueryMatch(query, (), exact=False, unknown_words=unknown, nearest=())
+    affinity = affinities(embedded, labels, table)
+    order = np.argsort(-affinity, kind="stable")  # ties: the earlier class first
+    ranked = [ClassAffinity(labels[k], int(k), float(affinity[k])) for k in order[: max(config.max_classes, config.nearest)]]
+    floor = max(config.min_affinity, config.min_ratio * ranked[0].affinity)
+    classes = tuple(match for match in ranked[: config.max_classes] if match.affinity >= floor)
+    return QueryMatch(query, classes, exact=False, unknown_words=unknown, nearest=tuple(ranked[: config.nearest]))
+
+
+def _load(vectors: Vectors) -> KeyedVectors:
+    if vectors is None:
+        from tal_run.pipeline.word_vectors import shipped_word_vectors
+
+        return shipped_word_vectors()
+    if hasattr(vectors, "key_to_index"):
+        return vectors
+    return vectors()
+
+
+# --- words ---------------------------------------------------------------------------------------------------------------
+
+
+def split_words(text: str) -> list[str]:
+    """Split a query or a class name into case-folded words: at spaces, hyphens, underscores and inside CamelCase."""
+    text = unicodedata.normalize("NFKC", text)
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)
+    text = re.sub(r"['’]s\b", "", text.casefold()).replace("'", "").replace("’", "")
+    return re.findall(r"[^\W_]+", text)
+
+
+def _query_words(query: str) -> list[str]:
+    if len(query) > MAX_CHARACTERS:
+        raise QueryError(
+            f"the query has {len(query):,} characters; give one action in a few words, at most {MAX_CHARACTERS} characters"
+        )
+    words = split_words(query)
+    if not words:
+        raise QueryError(f'the query "{query}" holds no word; name an action, such as "arm wrestling"')
+    return words
+
+
+def _singular(word: str) -> str:
+    """Fold singular and plural of a word into one key (dishes, dish -> dish; axes, axe -> ax; parties -> party)."""
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    if word.endswith("ie"):
+        return word[:-2] + "y"
+    return re.sub(r"(?<=[sxzo])e$|(?<=[cs]h)e$", "", word)
+
+
+def _key(words: Sequence[str]) -> str:
+    return "".join(_singular(word) for word in words if word not in _ARTICLES)
+
+
+def _names(label: str) -> Iterator[tuple[str, ...]]:
+    """Yield the names a class goes by: in full, without its parenthesis, and each side of its "or"."""
+    yield tuple(split_words(label))
+    words = split_words(re.sub(r"\(.*?\)", " ", label))
+    yield tuple(words)
+    for i in range(1, len(words) - 1):  # "catching or throwing baseball": one word for the other
+        if words[i] == "or":
+            yield (*words[:i], *words[i + 2 :])
+            yield (*words[: i - 1], *words[i + 1 :])
+
+
+@functools.lru_cache(maxsize=4096)
+def _keys(label: str) -> tuple[str, ...]:
+    return tuple(_key(name) for name in _names(label))
+
+
+def exact_match(query: str, labels: Sequence[str]) -> int | None:
+    """Find the one class that a query names; None if there is none, or several share the short name.
+
+    Case, spaces, hyphens, underscores, CamelCase, articles and simple plurals do not matter. A name in full goes before a
+    name without its parenthesis: ``"backflip"`` is the class ``"backflip (human)"``.
+    """
+    key = _key(split_words(query))
+    if not key:
+        return None
+    in_full = [k for k, label in enumerate(labels) if _keys(label)[0] == key]
+    if in_full:
+        return in_full[0] if len(in_full) == 1 else None
+    short = [k for k, label in enumerate(labels) if key in _keys(label)]
+    return short[0] if len(short) == 1 else None
+
+
+# --- vectors -------------------------------------------------------------------------------------------------------------
+
+
+def word_vectors(word: str, table: KeyedVectors) -> list[FloatArray]:
+    """Look a word up: itself (any case), its subwords (fastText), its stem, or its two halves.
+
+    Returns:
+        one vector [D], two for a word that had to be split, none for a word that is unknown.
+    """
+    for form in (word, word.capitalize(), word.upper(), *_stems(word)):
+        if form in table.key_to_index:
+            return [table[form]]
+    if word in table:  # fastText's own: a vector from the word's n-grams
+        return [table[word]]
+    return [table[part] for part in _halves(word, table)]
+
+
+def _stems(word: str) -> Iterator[str]:
+    """Yield simpler forms, nearest first: skis, ski; carries, carry; juggling, juggle, juggl; hopped, hop."""
+    for suffix, endings in (
+        ("ies", ("y",)),
+        ("es", ("",)),
+        ("s", ("",)),
+        ("ing", ("", "e")),
+        ("ed", ("", "e")),
+        ("er", ("", "e")),
+    ):
+        stem = word.removesuffix(suffix)
+        if stem == word or len(stem) < _SHORTEST_PART:
+            continue
+        yield from (stem + ending for ending in endings)
+        if suffix in ("ing", "ed", "er") and stem[-1] == stem[-2]:
+            yield stem[:-1]
+
+
+def _halves(word: str, table: KeyedVectors) -> tuple[str, ...]:
+    """Split an unknown compound into two known words, the more frequent (tables are sorted by frequency) the better."""
+    rank = table.key_to_index
+    cuts = range(_SHORTEST_PART, len(word) - _SHORTEST_PART + 1)
+    splits = [(word[:i], word[i:]) for i in cuts if word[:i] in rank and word[i:] in rank]
+    return min(splits, key=lambda halves: max(rank[half] for half in halves), default=())
+
+
+def embed(words: Sequence[str], table: KeyedVectors) -> FloatArray | None:
+    """Average the words' vectors (ActionBytes 3.2; Objects2Action, Eq. 3).
+
+    Returns:
+        [D]; None if no word has a vector. Closed-class words count only where there are no others.
+    """
+    content = [word for word in words if word not in _STOP_WORDS] or list(words)
+    found = [vector for word in content for vector in word_vectors(word, table)]
+    return np.mean(found, axis=0) if found else None
+
+
+def _label_words(label: str) -> list[str]:
+    """Words of a class name without what it says it is not: "opening bottle (not wine)"."""
+    return split_words(re.sub(r"\(not\b.*?\)", " ", label))
+
+
+def _unit(vector: FloatArray) -> FloatArray:
+    scaled: FloatArray = vector / max(float(np.linalg.norm(vector)), _TINY)
+    return scaled
+
+
+@functools.lru_cache(maxsize=2)  # many queries, one backbone
+def _label_directions(labels: tuple[str, ...], table: KeyedVectors) -> FloatArray:
+    """Embed class names and scale them to length 1 -> [K, D]; zeros where a name has no vector."""
+    directions = np.zeros((len(labels), table.vector_size), dtype=np.float32)
+    for k, label in enumerate(labels):
+        embedded = embed(_label_words(label), table)
+        if embedded is not None:
+            directions[k] = _unit(embedded)
+    return directions
+
+
+def affinities(embedded: FloatArray, labels: Sequence[str], table: KeyedVectors) -> FloatArray:
+    """Cosine between a query's embedding [D] and each class name (ActionBytes 3.2) -> [K]; 0 where a name has no vector."""
+    cosine: FloatArray = _label_directions(tuple(labels), table) @ _unit(embedded)
+    return np.clip(cosine, -1.0, 1.0)
