@@ -160,7 +160,7 @@ def principal_components(vectors: Array, *, dropped: int, kept: int) -> Array:
 
 
 def rarity_weights(words: Sequence[str], counts: dict[str, int], *, a: float) -> Array:
-    """Weigh words by a / (a + p(w)) (Arora et al., ICLR 2017, Eq. 3) -> [N]."""
+    """Weigh words by a / (a + p(w)) (SIF; Arora et al., ICLR 2017) -> [N]."""
     probabilities = np.array([stem_count(word, counts) for word in words]) / sum(counts.values())
     weights: Array = a / (a + probabilities)
     return weights

@@ -1,9 +1,9 @@
 """Match a query in words to a backbone's classes and carry the classes' scores over to the query.
 
-Source: ActionBytes (Jain, Ghodrati, Snoek, CVPR 2020), section 3.2 "Knowledge transfer", after Objects2Action (Jain et al.,
-ICCV 2015). A label z of several words is embedded as the average of its words' vectors (Objects2Action, Eq. 3), the affinity
-of a query and a class is the cosine of their embeddings (ActionBytes 3.2), and the query's score is the affinity-weighted sum
-of the scores of the best few classes (Objects2Action, Eq. 1 with the sparsity over the T_y closest classes of its section 3.3):
+Source: ActionBytes (Jain, Ghodrati, Snoek, CVPR 2020), section 3.2 "Knowledge transfer", after Objects2Action (Jain, van
+Gemert, Mensink, Snoek, ICCV 2015). A label of several words is embedded as the average of its words' vectors, the affinity of a
+query and a class is the cosine of their embeddings, and the query's score is the affinity-weighted sum of the scores of the
+few closest classes (Objects2Action's convex combination with its sparsity over source classes):
 
     s(w) = mean of vector(word), word in w                                      embed
     g(q, c) = cos(s(q), s(c))                                                   affinities
@@ -82,7 +82,8 @@ class QueryConfig:
     The cosines' scale is the shipped table's; another table (``--word-vectors``) may want another ``min_affinity``.
 
     Args:
-        max_classes: the best few, the sparsity of Objects2Action 3.3; a right class is among three for 84 % of queries.
+        max_classes: the best few, as Objects2Action keeps only the closest classes; for 84 % of queries a right class is
+            among the first three.
         min_affinity: a class below this cosine does not stand in for a query; of the ``tune`` pairs' off-topic queries
             four in five lie below, of the actions one in six.
         min_ratio: nor does one below this fraction of the best, so that a clear best class is not diluted.
@@ -121,7 +122,7 @@ class QueryMatch:
     nearest: tuple[ClassAffinity, ...]
 
     def transfer(self, class_scores: FloatArray) -> FloatArray:
-        """Carry class scores over to the query (Objects2Action, Eq. 1 over the best few classes).
+        """Carry class scores over to the query (Objects2Action's combination, over the best few classes).
 
         Args:
             class_scores: [T, K], any unit that may be added, as probabilities.
@@ -308,7 +309,7 @@ def _halves(word: str, table: KeyedVectors) -> tuple[str, ...]:
 
 
 def embed(words: Sequence[str], table: KeyedVectors) -> FloatArray | None:
-    """Average the words' vectors (ActionBytes 3.2; Objects2Action, Eq. 3).
+    """Average the words' vectors (ActionBytes 3.2).
 
     Returns:
         [D]; None if no word has a vector. Closed-class words count only where there are no others.
