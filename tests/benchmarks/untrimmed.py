@@ -38,7 +38,9 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "jitter=0": {"jitter": 0},
     "merge=() (no ActionBytes proposals)": {"merge": ()},
     "merge=(1, 2, 3, 4)": {"merge": (1, 2, 3, 4)},
+    "power=1 (paper)": {"power": 1.0},
     "smooth=1 (paper)": {"smooth": 1},
+    "power=1, smooth=1 (paper)": {"power": 1.0, "smooth": 1},
     "smooth=3": {"smooth": 3},
     "smooth=7": {"smooth": 7},
     "floor=None (W-TALC's code)": {"floor": None},
@@ -78,7 +80,7 @@ def main() -> None:
     if options.ablations:
         for name, change in ABLATIONS.items():
             changed = ActionBytesConfig(**change)  # type: ignore[arg-type]
-            anything = asker(replace(changed, min_score=0.05))
+            anything = asker(replace(changed, min_score=0.02))
             with_threshold = asker(changed)
             print(
                 f"{name:36s} hits {by_name(anything, watched, truths)}, above min_score "

@@ -18,7 +18,7 @@ from tal_run.models.wtalc import k_max_mean, second_stage_segments
 Array = NDArray[np.float64]
 
 sequences = arrays(np.float64, st.integers(1, 60), elements=st.integers(0, 100).map(lambda percent: percent / 100))
-PLAIN = ActionBytesConfig(smooth=1)
+PLAIN = ActionBytesConfig(power=1.0, smooth=1)
 
 
 def stepped(lengths: list[int], width: int = 7) -> Array:
