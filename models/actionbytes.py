@@ -26,8 +26,8 @@ What the paper leaves open or is done otherwise here, each with its option in ``
   around an averaged CAS that makes segments too long, so it is the whole length here. The plain mean
   (``score="mean"``) prefers a short piece of an action to the whole of it. Segments compete (NMS) by the contrast of the
   evened-out CAS; the score that is reported is that of the CAS as it came.
-- *Non-maximum suppression* (``nms_tiou``) at 0.1: of one label, a person expects segments that hardly overlap, not a
-  loose one around every tight one.
+- *Non-maximum suppression* (``nms_tiou``) at 0: segments of one label do not overlap. A person expects neither a loose
+  one around every tight one nor a splinter inside it.
 - *An absolute threshold* (``min_score``) stands before the relative ones: those always find something. It is the lowest
   at which, in videos composed for calibration, at most one in twenty queries for another video's action found anything.
 """
@@ -74,7 +74,7 @@ class ActionBytesConfig:
     score: SegmentScore = "contrast"
     margin: float = 1.0
     min_score: float = 0.19
-    nms_tiou: float = 0.1
+    nms_tiou: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.percentile <= 100:
