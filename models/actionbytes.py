@@ -18,7 +18,7 @@ What the paper leaves open or is done otherwise here, each with its option in ``
   adds both ends to B, for an action may begin or end with the video.
 - *Jitter* "to include up to one neighboring time-step": each proposal is also offered one snippet earlier, later, both.
 - *Evening out* (``power``, ``smooth``). The paper's CAS comes from a head trained for localization. Probabilities of a
-  classifier that sees 1.6 s at a time flicker, so segments are sought on their square roots, averaged over 5 snippets.
+  classifier that sees 1.6 s at a time flicker, so segments are sought on their cube roots, averaged over 5 snippets.
 - *The midpoint* of the second threshold (``floor``) is that of the CAS's largest value and 0, its smallest value in any
   video that is not the action from end to end.
 - *Which segment is better* (``score``, ``margin``): its outer-inner contrast (AutoLoc, ECCV 2018, Eq. 1-5, with the sign
@@ -68,12 +68,12 @@ class ActionBytesConfig:
     merge: tuple[int, ...] = (1, 2)
     jitter: int = 1
     include_ends: bool = True
-    power: float = 0.5
+    power: float = 1 / 3
     smooth: int = 5
     floor: float | None = 0.0
     score: SegmentScore = "contrast"
     margin: float = 1.0
-    min_score: float = 0.19
+    min_score: float = 0.17
     nms_tiou: float = 0.0
 
     def __post_init__(self) -> None:

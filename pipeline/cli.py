@@ -71,7 +71,7 @@ def _watching_options(command: Command) -> Command:
     help="[default: by FILE's ending, else json; without -o, a table]",
 )
 @click.option("--word-vectors", metavar="FILE", help="word2vec, GloVe or fastText vectors, instead of tal-run's own.")
-@click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: 0.19]")
+@click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: 0.17]")
 @click.option("--top", type=int, default=5, show_default=True, help="Without --query: classes to report.")
 @_watching_options
 def detect(

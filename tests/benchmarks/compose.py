@@ -52,9 +52,10 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Truth:
-    """One action in a composed video; ``words`` is the other way to ask for it."""
+    """One action in a composed video; ``words`` is the other way to ask for it, ``clip`` where it comes from."""
 
     video_id: str
+    clip: str
     label: str
     words: str
     start_s: float
@@ -163,7 +164,7 @@ def _compose_one(
     for clip in actions:
         pieces += [_action(clips / clip.path, dice), _background(clips, backgrounds, dice)]
     return [
-        Truth(path.stem, clip.label, clip.words, start_s, end_s)
+        Truth(path.stem, clip.path, clip.label, clip.words, start_s, end_s)
         for clip, (start_s, end_s) in zip(actions, write_video(path, pieces)[1::2], strict=True)
     ]
 
