@@ -152,11 +152,13 @@ def localize(
             proposals(found, len(cas), merge=config.merge, jitter=config.jitter),
         ]
     )
-    scores = segment_scores(cas, pool, score=config.score, margin=config.margin)
-    pool, scores = pool[scores >= config.min_score], scores[scores >= config.min_score]
     worth = segment_scores(even, pool, score=config.score, margin=config.margin)
-    kept = nms(pool + (0, 1), worth, tiou_threshold=config.nms_tiou)  # the end as a border, not as an index
-    best_first = kept[np.argsort(-scores[kept], kind="stable")]
+    pool, worth = pool[worth > 0], worth[worth > 0]
+    # compete first: a splinter must not win because the whole that it belongs to is below the threshold
+    pool = pool[nms(pool + (0, 1), worth, tiou_threshold=config.nms_tiou)]  # the end as a border, not as an index
+    scores = segment_scores(cas, pool, score=config.score, margin=config.margin)
+    best_first = np.argsort(-scores, kind="stable")
+    best_first = best_first[scores[best_first] >= config.min_score]
     return pool[best_first], scores[best_first]
 
 
