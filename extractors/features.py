@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tal_run.extractors.backbone import Backbone, WindowConfig
 from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.registry import create_backbone
 from tal_run.extractors.timegrid import TimeGrid
 from tal_run.extractors.video import VideoInfo, open_video
 
@@ -62,7 +63,7 @@ class FeatureSequence:
 def extract(
     video: str | os.PathLike[str],
     *,
-    backbone: Backbone,
+    backbone: Backbone | str,
     windows: WindowConfig | None = None,
     decoder: str = "auto",
     hook: Hook = ignore_progress,
@@ -71,14 +72,17 @@ def extract(
 
     Args:
         video: path of a local file.
-        backbone: the network, with its preprocessing.
+        backbone: the network, with its preprocessing, or the name of one (``EXTRACTORS``).
         windows: how the video is cut; None: as the backbone likes it.
         decoder: ``auto``, ``decord`` or ``pyav``.
         hook: told of the seconds of video that have been watched.
 
     Raises:
         VideoError: the file cannot be read as a video.
+        BackboneError, WeightsError: there is no such backbone, or its weights cannot be had.
     """
+    if isinstance(backbone, str):
+        backbone = create_backbone(backbone, hook=hook)
     windows = windows or backbone.default_windows
     with open_video(video, decoder=decoder) as reader:
         duration_s = reader.info.duration_s

@@ -3,8 +3,8 @@
 Kondratyuk et al., "MoViNets: Mobile Video Networks for Efficient Video Recognition", CVPR 2021. The weights are
 Google's int8 TensorFlow Lite export (Kinetics-600), run by LiteRT on the CPU.
 
-The network is causal: it takes one frame at a time and carries state (stream buffers of 3.1, the cumulative average
-of 3.2). Fed a whole video as one stream, that average remembers everything it saw, so scores rise late and stay up
+The network is causal: it takes one frame at a time and carries state (the paper's 3.2: stream buffers, cumulative
+averages). Fed a whole video as one stream, that average remembers everything it saw, so scores rise late and stay up
 long after an action ended. Here every window starts afresh from zero state, as a clip of the training set would.
 
 A window's feature vector is the state of the last average pool divided by the number of frames: the mean over the
@@ -59,7 +59,7 @@ class MoViNetA0Stream:
     name: ClassVar[str] = "movinet-a0-stream"
     feature_dim: ClassVar[int] = 480
     files: ClassVar[tuple[WeightsFile, ...]] = (NETWORK, LABELS)
-    # 172 pixels is A0's resolution (Table 1 of the paper); short side and centre crop as in its evaluation
+    # 172 pixels is A0's resolution; short side and centre crop, as networks of its kind are evaluated
     preprocessing: ClassVar[Preprocessing] = Preprocessing(short_side=172, crop=(172, 172))
     # 5 frames a second is what A0 was trained at; 8 frames see 1.6 s, a new window each 0.8 s
     default_windows: ClassVar[WindowConfig] = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)

@@ -6,30 +6,36 @@ Mining and training come with the trained head.
 Notation: L [l, T] latent features, here [T, l]; B boundaries; tau the p-th percentile of the change; M how many
 neighbours merge; CAS the class activation sequence.
 
-What the paper leaves open or is done otherwise here, each with its option in ``ActionBytesConfig``, its effect in
-``BENCHMARKS.md``:
+What the paper leaves open or is done otherwise here, with its option in ``ActionBytesConfig`` where there is one.
+Measured effects stand in ``BENCHMARKS.md``, under "One default changed at a time"; most are small, evening out and the
+contrast are not, and the proposals bring no hit there that the thresholds did not find.
 
 - *The latent projection* L = ReLU(W_proj F) is learned by mining. Until a trained one is at hand, L is the backbone's
   own feature, non-negative as a ReLU's output is.
-- *The percentile* (``percentile``) is 50 for THUMOS14 and 92 to 99.5 for ActivityNet in the paper. Snippets here are
-  0.8 s apart; 80 makes ActionBytes of 4 s on average.
+- *Snippets* overlap by half (the paper's are non-overlapping), so the change from one to the next is softer.
+- *The percentile* (``percentile``) is 50 for THUMOS14; for ActivityNet the paper pools proposals of p = 92, 95, 97.5, 99
+  and 99.5. Here it is one p; at 0.8 s a snippet, 80 makes ActionBytes of 4 s on average.
 - *The video's ends* (``include_ends``). By Eq. 1 neither t = 0 nor T is a boundary, so what lies before the first and
   after the last change belongs to no ActionByte. ``boundaries`` and ``proposals`` keep to the equations; ``localize``
   adds both ends to B, for an action may begin or end with the video.
-- *Jitter* "to include up to one neighboring time-step": each proposal is also offered one snippet earlier, later, both.
+- *Jitter* "to include up to one neighboring time-step": each proposal is also offered one snippet longer at its start,
+  at its end, at both.
+- *The first threshold* (``first_stage``) drops classes whose confidence for the video is below the mean over all classes.
+  It is off: the mean of the T / 8 largest probabilities falls as the video grows, so five seconds of an action in an
+  hour would be lost, and a query is not on one scale with the classes. ``min_score`` does its work.
 - *Evening out* (``power``, ``smooth``). The paper's CAS comes from a head trained for localization. Probabilities of a
   classifier that sees 1.6 s at a time flicker, so segments are sought on their cube roots, averaged over 5 snippets.
-- *The midpoint* of the second threshold (``floor``) is that of the CAS's largest value and 0, its smallest value in any
-  video that is not the action from end to end.
-- *Which segment is better* (``score``, ``margin``): its outer-inner contrast (AutoLoc, ECCV 2018, Eq. 1-5, with the sign
-  turned), mean of the CAS inside minus mean over a margin on either side. AutoLoc's margin is a quarter of the segment;
-  around an averaged CAS that makes segments too long, so it is the whole length here. The plain mean
+- *The second threshold* (``floor``) is the midpoint of the CAS's largest value and 0, its smallest value in any video
+  that is not the action from end to end. On cube roots it lies where the probability is an eighth of the largest.
+- *Which segment is better* (``score``, ``margin``): its outer-inner contrast (AutoLoc, ECCV 2018, Eq. 1, with the sign
+  turned), mean of the CAS inside minus mean over a margin on either side. AutoLoc's margin is a quarter of the segment,
+  which lies within the ramp that averaging makes at each border, so it is the whole length here. The plain mean
   (``score="mean"``) prefers a short piece of an action to the whole of it. Segments compete (NMS) by the contrast of the
   evened-out CAS; the score that is reported is that of the CAS as it came.
-- *Non-maximum suppression* (``nms_tiou``) at 0: segments of one label do not overlap. A person expects neither a loose
-  one around every tight one nor a splinter inside it.
-- *An absolute threshold* (``min_score``) stands before the relative ones: those always find something. It is the lowest
-  at which, in videos composed for calibration, at most one in twenty queries for another video's action found anything.
+- *Non-maximum suppression* (``nms_tiou``) at 0, always: segments of one label do not overlap. A person expects neither a
+  loose one around every tight one nor a splinter inside it.
+- *An absolute threshold* (``min_score``) stands beside the relative ones: those always find something. At 0.17, in
+  videos composed for calibration, one in twenty queries for another video's action found anything.
 """
 
 from __future__ import annotations
@@ -51,10 +57,11 @@ class ActionBytesConfig:
     """Localization at test time.
 
     Attributes:
-        percentile: p of Eq. 1; the paper's values are 50 (THUMOS14) and 92 to 99.5 (ActivityNet).
+        percentile: p of Eq. 1; the paper's values are 50 (THUMOS14) and 92, 95, 97.5, 99, 99.5 together (ActivityNet).
         merge: M of Eq. 2; the paper's value.
         jitter: neighbouring snippets that a proposal may take in; the paper's value.
         include_ends: count the video's ends as boundaries (not in Eq. 1).
+        first_stage: without a query, drop classes less confident than the mean of all, as the paper does.
         power: the CAS is raised to this power before it is averaged; the paper's is 1.
         smooth: snippets of the moving average over the CAS, odd; the paper has none, that is 1.
         floor: lower end of the midpoint threshold; None: the CAS's smallest value, as in W-TALC's code.
@@ -68,6 +75,7 @@ class ActionBytesConfig:
     merge: tuple[int, ...] = (1, 2)
     jitter: int = 1
     include_ends: bool = True
+    first_stage: bool = False
     power: float = 1 / 3
     smooth: int = 5
     floor: float | None = 0.0
@@ -83,6 +91,8 @@ class ActionBytesConfig:
             raise ValueError(f"min_score and nms_tiou must lie in 0..1, got {self.min_score:g} and {self.nms_tiou:g}")
         if self.smooth < 1 or self.smooth % 2 == 0 or self.jitter < 0:
             raise ValueError(f"smooth must be odd and jitter not negative, got {self.smooth} and {self.jitter}")
+        if self.score not in ("contrast", "mean") or any(m < 1 for m in self.merge):
+            raise ValueError(f"score must be contrast or mean and merge numbers from 1 on, got {self.score}, {self.merge}")
         if not (self.power > 0 and self.margin > 0):
             raise ValueError(f"power and margin must be above 0, got {self.power:g} and {self.margin:g}")
 
@@ -92,7 +102,7 @@ def boundaries(latent: ArrayLike, *, percentile: float) -> NDArray[np.int64]:
 
     Args:
         latent: [T, L].
-        percentile: p in 0..100; T * (100 - p) / 100 boundaries are found, up to ties.
+        percentile: p in 0..100; about T * (100 - p) / 100 boundaries are found.
 
     Returns:
         The snippets t in 1..T-1 whose change from t - 1 is above the percentile, rising.
@@ -133,13 +143,18 @@ def localize(
 
     Args:
         latent: latent features [T, L].
-        activation: the class's activation sequence (CAS) [T].
+        activation: the class's activation sequence (CAS) [T], not negative.
         config: thresholds.
 
     Returns:
         Snippet ranges, both ends included [N, 2], best first, and their scores [N], all at least ``min_score``.
+
+    Raises:
+        ValueError: an activation is negative, and so has no root.
     """
     cas = np.asarray(activation, np.float64)
+    if cas.min() < 0:
+        raise ValueError(f"activations must not be negative (probabilities, say), the smallest is {cas.min():g}")
     if cas.max() < config.min_score:  # no mean can be larger than the largest activation
         return np.empty((0, 2), np.int64), np.empty(0)
     even = _moving_average(cas**config.power, config.smooth)

@@ -1,10 +1,14 @@
 """W-TALC: Weakly-supervised Temporal Activity Localization and Classification.
 
-Paul, Roy & Roy-Chowdhury, ECCV 2018. Held here: the localization at test time (3.5), which ActionBytes builds on.
+Paul, Roy & Roy-Chowdhury, ECCV 2018. Held here: the two-stage thresholds at test time, which ActionBytes builds on.
 The k-max multiple-instance loss and the co-activity loss come with training.
 
 Notation: A [T, C] class activation sequence (CAS); s_c the class's confidence for the video, the mean of its k
-largest activations with k = ceil(T / 8) (Eq. 1-2 of the paper).
+largest activations with k = ceil(T / 8), as in the authors' loss. (Their test code rounds down, which leaves nothing of a
+video shorter than 8 snippets.)
+
+Not taken over from their test code: it drops runs of a single snippet, and scores a run by its largest activation plus
+0.7 times the class's confidence.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ def k_max_mean(cas: ArrayLike, *, k_divisor: int = K_DIVISOR) -> NDArray[np.floa
 
     Args:
         cas: class activation sequence [T, C], T >= 1.
-        k_divisor: the ``s`` of the paper's k = max(1, floor(T / s)), rounded up as in its code.
+        k_divisor: what T is divided by to give k.
 
     Returns:
         [C].
@@ -33,11 +37,20 @@ def k_max_mean(cas: ArrayLike, *, k_divisor: int = K_DIVISOR) -> NDArray[np.floa
     return np.asarray(largest.mean(axis=0), np.float64)
 
 
+def first_stage_classes(cas: ArrayLike) -> NDArray[np.bool_]:
+    """Which classes of a CAS [T, C] pass the first threshold of ActionBytes, as [C].
+
+    It is "applied to filter out classes that have confidence score less than the mean confidence score".
+    """
+    confidence = k_max_mean(cas)
+    return np.asarray(confidence >= confidence.mean())
+
+
 def second_stage_segments(activation: ArrayLike, *, floor: float | None = None) -> NDArray[np.int64]:
     """The threshold along the time axis, for one class that the first stage let through.
 
-    The paper says only "a threshold along the temporal axis"; its code takes the midpoint of the sequence's smallest
-    and largest value, and so does this.
+    ActionBytes: "The second threshold is applied along the temporal axis to obtain the detections." W-TALC's code takes the
+    midpoint of the sequence's smallest and largest value, and so does this.
 
     Args:
         activation: one class's activation sequence [T].

