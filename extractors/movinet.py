@@ -65,7 +65,7 @@ class MoViNetA0Stream:
     default_windows: ClassVar[WindowConfig] = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
 
     def __init__(self, *, hook: Hook = ignore_progress) -> None:
-        network_path, labels_path = locate(NETWORK, hook=hook), locate(LABELS, hook=hook)
+        network_path, labels_path = locate(*self.files, hook=hook)
         self.labels = tuple(labels_path.read_text(encoding="utf-8").splitlines())
         self._network = _StatefulNetwork(network_path)
 

@@ -1,8 +1,8 @@
 """Published weights: where they are looked for, how they are fetched, and how each byte is checked.
 
-A file is looked for, by name, in the folders of ``TAL_RUN_WEIGHTS`` (``:``-separated, searched recursively), then in
-the cache, then downloaded from its public address. Whatever the way, its sha256 must be the known one: weights steer
-everything after them, so a near miss is refused rather than used.
+A file is looked for, by its name here or at its public address, in the folders of ``TAL_RUN_WEIGHTS`` (``:``-separated,
+searched recursively), then in the cache, then downloaded. Whatever the way, its sha256 must be the known one: weights
+steer everything after them, so a near miss is refused rather than used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,18 +51,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TAL_RUN_CACHE") or platformdirs.user_cache_dir("tal-run")) / "weights"
 
 
-def locate(weights: WeightsFile, *, hook: Hook = ignore_progress) -> Path:
-    """Path of a file whose content has been verified, downloading it if it is nowhere on this machine.
+def locate(*files: WeightsFile, hook: Hook = ignore_progress) -> tuple[Path, ...]:
+    """Paths of files whose content has been verified; what is nowhere on this machine is downloaded.
 
     Raises:
-        WeightsError: nothing with the right content was found and it could not be downloaded.
+        WeightsError: for some, nothing with the right content was found and it could not be downloaded.
     """
-    impostors = []
-    for candidate in _candidates(weights):
-        if sha256_of(candidate) == weights.sha256:
-            return candidate
-        impostors.append(candidate)
-    return _download(weights, impostors, hook)
+    found = {weights: _find(weights) for weights in files}
+    missing = [weights for weights in files if found[weights] is None]
+    for weights in missing:
+        try:
+            found[weights] = _download(weights, hook)
+        except OSError as error:
+            raise WeightsError(_how_to_fetch_by_hand(missing, error)) from error
+    return tuple(path for path in found.values() if path is not None)
 
 
 def sha256_of(path: Path) -> str:
@@ -71,38 +73,53 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _find(weights: WeightsFile) -> Path | None:
+    """A file on this machine that has the right content, whatever it is called of the two names it may have."""
+    for candidate in _candidates(weights):
+        try:
+            if sha256_of(candidate) == weights.sha256:
+                return candidate
+        except OSError:
+            continue  # a folder, or not to be read
+    return None
+
+
 def _candidates(weights: WeightsFile) -> Iterator[Path]:
+    """Files of that name, or of the name that the public address gives."""
+    wanted = {weights.file_name, weights.url.rpartition("/")[2]}
     for folder in search_folders():
         for parent, _, names in os.walk(folder):
-            if weights.file_name in names:
-                yield Path(parent) / weights.file_name
-    cached = cache_folder() / weights.file_name
-    if cached.is_file():
-        yield cached
+            yield from (Path(parent) / name for name in sorted(wanted.intersection(names)))
+    yield cache_folder() / weights.file_name
 
 
-def _download(weights: WeightsFile, impostors: list[Path], hook: Hook) -> Path:
+def _download(weights: WeightsFile, hook: Hook) -> Path:
     target = cache_folder() / weights.file_name
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(target) as part:
-            _fetch(weights, part, hook)
-            found = sha256_of(part)
-            if found != weights.sha256:
-                raise WeightsError(
-                    f"{weights.url} gave other bytes than expected (sha256 {found[:12]}…, not {weights.sha256[:12]}…): "
-                    f"try again later, or put the right file into a folder named in {SEARCH_VARIABLE}"
-                )
-    except OSError as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection
-        reason = getattr(error, "reason", None) or error
-        wrong = f"; {impostors[0]} has that name but not its content" if impostors else ""
-        raise WeightsError(
-            f"cannot download {weights.file_name} ({reason}){wrong}: fetch {weights.url} where there is a network and "
-            f"put it as {target}, or as {weights.file_name} into a folder named in {SEARCH_VARIABLE}"
-        ) from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(target) as part:
+        _fetch(weights, part, hook)
+        found = sha256_of(part)
+        if found != weights.sha256:
+            raise WeightsError(
+                f"{weights.url} gave other bytes than expected (sha256 {found[:12]}…, not {weights.sha256[:12]}…): "
+                f"try again later, or put the right file into a folder named in {SEARCH_VARIABLE}"
+            )
     return target
+
+
+def _how_to_fetch_by_hand(missing: Sequence[WeightsFile], error: OSError) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()  # it holds the connection
+    reason = getattr(error, "reason", None) or error.strerror or error
+    names, urls = (" and ".join(column) for column in zip(*((f.file_name, f.url) for f in missing), strict=True))
+    impostors = [path for weights in missing for path in _candidates(weights) if path.is_file()]
+    wrong = f"; {impostors[0]} has the name but not the content" if impostors else ""
+    absent = [str(folder) for folder in search_folders() if not folder.is_dir()]
+    nowhere = f"; {SEARCH_VARIABLE} names {absent[0]}, which is no folder" if absent else ""
+    return (
+        f"cannot download {names} ({reason}{wrong}{nowhere}): put {'it' if len(missing) == 1 else 'them'} into "
+        f"{cache_folder()}, or into a folder named in {SEARCH_VARIABLE}, fetched where there is a network from {urls}"
+    )
 
 
 def _fetch(weights: WeightsFile, part: Path, hook: Hook) -> None:

@@ -87,8 +87,9 @@ class ActionBytesConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.percentile <= 100:
             raise ValueError(f"percentile must lie in 0..100, got {self.percentile:g}")
-        if not (0 <= self.min_score <= 1 and 0 <= self.nms_tiou <= 1):
-            raise ValueError(f"min_score and nms_tiou must lie in 0..1, got {self.min_score:g} and {self.nms_tiou:g}")
+        for name in ("min_score", "nms_tiou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name.replace('_', '-')} must lie in 0..1, got {getattr(self, name):g}")
         if self.smooth < 1 or self.smooth % 2 == 0 or self.jitter < 0:
             raise ValueError(f"smooth must be odd and jitter not negative, got {self.smooth} and {self.jitter}")
         if self.score not in ("contrast", "mean") or any(m < 1 for m in self.merge):

@@ -52,7 +52,7 @@ def _watching_options(command: Command) -> Command:
                 show_default=True,
                 help="Library that decodes.",
             ),
-            click.option("-q", "--quiet", is_flag=True, help="No progress, no notes: results and errors only."),
+            click.option("--quiet", is_flag=True, help="No progress, no notes: results and errors only."),
             click.option("-v", "--verbose", is_flag=True, help="Say what is chosen and why."),
         ]
     ):
@@ -62,13 +62,13 @@ def _watching_options(command: Command) -> Command:
 
 @main.command()
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-@click.option("--query", "queries", multiple=True, metavar="TEXT", help="What to look for, in words. Repeatable.")
+@click.option("-q", "--query", "queries", multiple=True, metavar="TEXT", help="What to look for, in words. Repeatable.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the detections there.")
 @click.option(
     "--format",
     "format_name",
     type=click.Choice(["json", "jsonl", "csv"]),
-    help="[default: by FILE's ending, else json; without -o, a table]",
+    help="[default: by FILE's ending; without -o, a table]",
 )
 @click.option("--word-vectors", metavar="FILE", help="word2vec, GloVe or fastText vectors, instead of tal-run's own.")
 @click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: 0.17]")
@@ -84,10 +84,10 @@ def detect(
     top: int,
     **watching: Any,
 ) -> None:
-    """Find actions in videos: those asked for with --query or, without one, each video's best classes.
+    """Find actions in videos.
 
-    Prints a table (plain tab-separated rows when piped), or writes a file with -o. Exit status: 0 done, 1 some videos
-    failed, 2 wrong use.
+    Those asked for with --query or, without one, each video's best classes. Prints a table (plain tab-separated rows
+    when piped), or writes a file with -o. Exit status: 0 done, 1 some videos failed, 2 wrong use.
     """
     from dataclasses import replace
     from functools import partial
@@ -103,7 +103,10 @@ def detect(
         localization = ActionBytesConfig() if min_score is None else ActionBytesConfig(min_score=min_score)
         config = replace(_config(watching), localization=localization, top_classes=top)
         if output:
-            outputs.check_writable(output)
+            outputs.check_writable(output, inputs=videos)
+            format_name = format_name or outputs.format_of(output)
+        if word_vectors and not Path(word_vectors).is_file():
+            raise WrongUse(f"there is no file {word_vectors} to read word vectors from: check --word-vectors")
         with display.progress() as hook:
             vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
             detector = Detector(config, vectors=vectors, hook=hook)
@@ -114,20 +117,20 @@ def detect(
     done, status = _watch_all(paths, partial(detector.detect, matches=matches), display)
     names = dict(zip(paths, outputs.video_ids(paths), strict=True))
     results = {names[path]: result for path, result in done.items()}
-    if output or format_name:
-        format_name = format_name or outputs.format_of(output)
+    if format_name:
         text = outputs.rendered(
             format_name,
             {video_id: result.detections for video_id, result in results.items()},
             outputs.external_data(detector, matches, results) if format_name == "json" else None,
         )
-    if not output and not format_name:
+    if not format_name:
         display.detections(results, matches)
     elif not output:
         click.echo(text, nl=False)
     else:
-        _write_or_show(output, text, display)
         display.detections(results, matches, on_stderr=True)
+        _write_or_show(output, text, display)
+        display.say(f"wrote {output}")
     sys.exit(status)
 
 
@@ -136,7 +139,11 @@ def detect(
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Write there.")
 @_watching_options
 def features(inputs: tuple[str, ...], output: Path, **watching: Any) -> None:
-    """Save what the backbone makes of videos: features, class logits and their grid in time, one .npz a video."""
+    """Save what the backbone makes of videos.
+
+    Features, class logits and their place in time, one .npz a video, by the video's name (below FOLDER where two videos
+    share one).
+    """
     from tal_run.extractors import create_backbone, extract
     from tal_run.pipeline import outputs
     from tal_run.pipeline.screen import Screen
@@ -145,7 +152,7 @@ def features(inputs: tuple[str, ...], output: Path, **watching: Any) -> None:
     with _errors_as_wrong_use():
         config = _config(watching)
         videos = outputs.videos_in(inputs)
-        output.mkdir(parents=True, exist_ok=True)
+        outputs.make_folder(output)
         with display.progress() as hook:
             backbone = create_backbone(config.backbone, hook=hook)
     names = dict(zip(videos, outputs.video_ids(videos), strict=True))

@@ -106,13 +106,14 @@ class Detector:
         """How videos are cut."""
         return self.config.windows or self.backbone.default_windows
 
-    def match(self, queries: Sequence[str]) -> list[QueryMatch]:
-        """Match queries to the backbone's classes; a query that is given twice is matched once.
+    def match(self, queries: str | Sequence[str]) -> list[QueryMatch]:
+        """Match one query or several to the backbone's classes; one that is given twice is matched once.
 
         Raises:
             QueryError: a query cannot be read as words.
             NothingMatchesError: no query has a class to look for.
         """
+        queries = [queries] if isinstance(queries, str) else queries
         matches = [
             match_query(query, self.backbone.labels, vectors=self._vectors, config=self.config.query)
             for query in dict.fromkeys(queries)
@@ -213,8 +214,7 @@ def detect(
         TalRunError: its message says what is wrong and how to mend it.
     """
     detector = Detector(DetectConfig(backbone=backbone, head=head), vectors=vectors, hook=hook)
-    queries = [query] if isinstance(query, str) else list(query or ())
-    return list(detector.detect(video, matches=detector.match(queries), hook=hook).detections)
+    return list(detector.detect(video, matches=detector.match(query or ()), hook=hook).detections)
 
 
 def _best_first(detections: list[Detection]) -> list[Detection]:

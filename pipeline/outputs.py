@@ -39,19 +39,33 @@ class OutputError(TalRunError):
 
 
 def video_ids(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """A name for each video: its file's stem, made longer by its folders where two videos would share one."""
-    names = [Path(path).stem for path in paths]
+    """A name for each video, no two alike: its file's stem.
+
+    Where two videos share a stem, all of them go by their paths below the folder they have in common; where only the
+    ending tells them apart, with the ending.
+    """
+    stems = [Path(path).stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
     absolute = [Path(path).absolute() for path in paths]
-    return [
-        name if names.count(name) == 1 else absolute[index].with_suffix("").as_posix().lstrip("/")
-        for index, name in enumerate(names)
-    ]
+    common = Path(os.path.commonpath([path.parent for path in absolute]))
+    relative = [path.relative_to(common) for path in absolute]
+    without = [path.with_suffix("").as_posix() for path in relative]
+    return [name if without.count(name) == 1 else path.as_posix() for name, path in zip(without, relative, strict=True)]
 
 
-def format_of(target: Path | None) -> str:
-    """The format that a file's ending asks for; ``json`` where it asks for none."""
-    ending = target.suffix.lstrip(".").lower() if target else ""
-    return ending if ending in FORMATS else "json"
+def format_of(target: Path) -> str:
+    """The format that a file's ending asks for.
+
+    Raises:
+        OutputError: it asks for none that is known.
+    """
+    ending = target.suffix.lstrip(".").lower()
+    if is_stream(target):
+        return "json"
+    if ending not in FORMATS:
+        raise OutputError(f"{target} has no ending that names a format ({', '.join(FORMATS)}): give it one, or --format")
+    return ending
 
 
 def videos_in(inputs: Sequence[str]) -> list[str]:
@@ -148,12 +162,14 @@ def _video(result: VideoResult) -> dict[str, Any]:
     }
 
 
-def check_writable(target: Path) -> None:
+def check_writable(target: Path, *, inputs: Sequence[str] = ()) -> None:
     """Find out before hours of work, not after, that a result could not be written.
 
     Raises:
-        OutputError: the folder is missing or not writable, or the target is a folder.
+        OutputError: the folder is missing or not writable, or the target is a folder, a video or one of the inputs.
     """
+    if target.suffix.lower() in VIDEO_ENDINGS or any(Path(video).resolve() == target.resolve() for video in inputs):
+        raise OutputError(f"{target} would be overwritten with detections: give -o a file of its own, such as found.json")
     if target.is_dir():
         raise OutputError(f"{target} is a folder: give a file name in it, such as {target / 'detections.json'}")
     if is_stream(target):
@@ -168,6 +184,18 @@ def check_writable(target: Path) -> None:
         target.with_name(f".{os.getpid()}.tal-run-trial").unlink()
     except OSError as error:
         raise _cannot_write(target, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """A folder for results, with those above it.
+
+    Raises:
+        OutputError: it cannot be made, or a file has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder} ({error.strerror}): choose another with -o") from error
 
 
 def is_stream(target: Path) -> bool:

@@ -236,6 +236,18 @@ def _key(words: Sequence[str]) -> str:
     return "".join(_singular(word) for word in words if word not in _ARTICLES)
 
 
+def _stem_key(words: Sequence[str]) -> str:
+    """As ``_key``, with the forms of a verb folded too: riding, ride; running, run."""
+    return "".join(_verb_stem(_singular(word)) for word in words if word not in _ARTICLES)
+
+
+def _verb_stem(word: str) -> str:
+    stem = word.removesuffix("ing")
+    if len(stem) >= _SHORTEST_PART and re.search("[aeiouy]", stem):  # not "sing", "string"
+        word = stem
+    return re.sub(r"([^aeiou])\1$", r"\1", word).removesuffix("e")
+
+
 def _names(label: str) -> Iterator[tuple[str, ...]]:
     """Yield the names a class goes by: in full, without its parenthesis, and each side of its "or"."""
     yield tuple(split_words(label))
@@ -252,11 +264,17 @@ def _keys(label: str) -> tuple[str, ...]:
     return tuple(_key(name) for name in _names(label))
 
 
+@functools.lru_cache(maxsize=4096)
+def _stem_keys(label: str) -> tuple[str, ...]:
+    return tuple(_stem_key(name) for name in _names(label))
+
+
 def exact_match(query: str, labels: Sequence[str]) -> int | None:
     """Find the one class that a query names; None if there is none, or several share the short name.
 
-    Case, spaces, hyphens, underscores, CamelCase, articles and simple plurals do not matter. A name in full goes before a
-    name without its parenthesis: ``"backflip"`` is the class ``"backflip (human)"``.
+    Case, spaces, hyphens, underscores, CamelCase, articles, simple plurals and ``-ing`` do not matter. A name in full goes
+    before a name without its parenthesis (``"backflip"`` is the class ``"backflip (human)"``), and that before another form
+    of the verb (``"deadlift"`` is ``"deadlifting"``).
     """
     key = _key(split_words(query))
     if not key:
@@ -265,7 +283,11 @@ def exact_match(query: str, labels: Sequence[str]) -> int | None:
     if in_full:
         return in_full[0] if len(in_full) == 1 else None
     short = [k for k, label in enumerate(labels) if key in _keys(label)]
-    return short[0] if len(short) == 1 else None
+    if short:
+        return short[0] if len(short) == 1 else None
+    stem = _stem_key(split_words(query))
+    inflected = [k for k, label in enumerate(labels) if stem in _stem_keys(label)]
+    return inflected[0] if len(inflected) == 1 else None
 
 
 # --- vectors -------------------------------------------------------------------------------------------------------------

@@ -16,12 +16,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.wire import printable
 
 if TYPE_CHECKING:
     from tal_run.pipeline.detector import VideoResult
     from tal_run.pipeline.query import QueryMatch
 
 BAR_AFTER_S = 1.0
+TEXT_LIMIT = 2000
+
+Row = tuple[str, float, float, str, float, str]  # video, from, to, label, score, matched classes
 
 
 class Screen:
@@ -34,18 +38,19 @@ class Screen:
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self._out = Console(highlight=False, soft_wrap=False)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._err = Console(stderr=True, highlight=False)
+        self._err.soft_wrap = not self._err.is_terminal  # lines of a log stay whole
         self._quiet = quiet
         logging.basicConfig(format="%(message)s", level=logging.INFO if verbose else logging.ERROR)
 
     def say(self, text: str) -> None:
         """A note on what is going on."""
         if not self._quiet:
-            self._err.print(escape(text))
+            self._err.print(_safe(text))
 
     def error(self, text: str) -> None:
         """What went wrong."""
-        self._err.print(f"[red]Error:[/red] {escape(text)}")
+        self._err.print(f"[red]Error:[/red] {_safe(text)}")
 
     def matches(self, matches: Sequence[QueryMatch]) -> None:
         """Which classes each query stands for, unless it names one."""
@@ -77,7 +82,7 @@ class Screen:
                 return
             if step not in tasks:
                 bar.start()
-                tasks[step] = bar.add_task(escape(f"{step} {Path(name).name}" if name else step), rate="")
+                tasks[step] = bar.add_task(_safe(f"{step} {Path(name).name}" if name else step), rate="")
             # completed counts seconds of video while watching: their rate is "times real time"
             rate = f"{completed / elapsed:.0f}x real time" if step == "watching" else ""
             bar.update(tasks[step], completed=completed, total=total, rate=rate)
@@ -93,20 +98,20 @@ class Screen:
         if on_stderr and self._quiet:
             return
         matched = {match.query: ", ".join(f"{c.label} {c.affinity:.2f}" for c in match.classes) for match in matches}
-        rows = [
+        rows: list[Row] = [
             (name, found.start_s, found.end_s, found.label, found.score, matched.get(found.label, found.label))
             for name, result in results.items()
             for found in result.detections
         ]
         if console.is_terminal:
-            self._table(console, rows, several=len(results) > 1)
+            self._table(console, rows, several=len(results) > 1, asked=bool(matches))
         elif not on_stderr:
             for name, start_s, end_s, label, score, classes in rows:
                 fields = (name, f"{start_s:.2f}", f"{end_s:.2f}", label, f"{score:.3f}", classes)
-                click.echo("\t".join(_one_field(field) for field in fields))
+                click.echo("\t".join(printable(field, limit=TEXT_LIMIT) for field in fields))
         self._remarks(results, matches)
 
-    def _table(self, console: Console, rows: Sequence[tuple[str, float, float, str, float, str]], *, several: bool) -> None:
+    def _table(self, console: Console, rows: Sequence[Row], *, several: bool, asked: bool) -> None:
         if not rows:
             return
         table = Table(box=None, header_style="bold", pad_edge=False)
@@ -116,10 +121,11 @@ class Screen:
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("label", overflow="fold")
         table.add_column("score", justify="right", no_wrap=True)
-        table.add_column("matched classes", overflow="fold")
+        if asked:
+            table.add_column("matched classes", overflow="fold")
         for name, start_s, end_s, label, score, classes in rows:
-            cells = [_clock(start_s), _clock(end_s), escape(label), f"{score:.2f}", escape(classes)]
-            table.add_row(*([escape(name)] if several else []), *cells)
+            cells = [_clock(start_s), _clock(end_s), _safe(label), f"{score:.2f}"]
+            table.add_row(*([_safe(name)] if several else []), *cells, *([_safe(classes)] if asked else []))
         console.print(table)
 
     def _remarks(self, results: Mapping[str, VideoResult], matches: Sequence[QueryMatch]) -> None:
@@ -128,9 +134,9 @@ class Screen:
             for note in result.notes:
                 self.say(f"{where}note: {note}")
             found = {detection.label for detection in result.detections}
-            for match in matches:
-                if match.classes and match.query not in found:
-                    self.say(f'{where}nothing like "{match.query}" was found')
+            missing = [f'"{match.query}"' for match in matches if match.classes and match.query not in found]
+            if missing:
+                self.say(f"{where}nothing like {', '.join(missing)} was found")
             if not matches and not found:
                 self.say(f"{where}no class stood out")
 
@@ -144,5 +150,6 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
 
 
-def _one_field(text: str) -> str:
-    return " ".join(text.split("\t")).replace("\n", " ").replace("\r", " ")
+def _safe(text: str) -> str:
+    """Text from file names, files and queries, that can neither command a terminal nor be taken for rich's markup."""
+    return escape(printable(text, limit=TEXT_LIMIT))

@@ -137,7 +137,7 @@ def usual_script(video: str) -> None:
     from tal_run.extractors.movinet import NETWORK
     from tal_run.extractors.weights import locate
 
-    runner = Interpreter(str(locate(NETWORK)), num_threads=2).get_signature_runner()
+    runner = Interpreter(str(locate(NETWORK)[0]), num_threads=2).get_signature_runner()
     inputs = runner.get_input_details()
     start = {name: np.zeros(entry["shape"], entry["dtype"]) for name, entry in inputs.items() if name != "image"}
     frames = []

@@ -28,7 +28,7 @@ def test_it_is_the_published_signature_run_frame_by_frame(movinet: MoViNetA0Stre
     """Our feeding back of states by tensor index equals LiteRT's own signature runner with all 43 of them."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(str(locate(NETWORK)), num_threads=1).get_signature_runner()
+    runner = Interpreter(str(locate(NETWORK)[0]), num_threads=1).get_signature_runner()
     inputs = runner.get_input_details()
     state = {name: np.zeros(entry["shape"], entry["dtype"]) for name, entry in inputs.items() if name != "image"}
     for frame in window:

@@ -40,7 +40,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 
 def test_directory(tmp_path: Path) -> None:
-    assert "is a folder, not a video; name the file in it" in sentence(tmp_path)
+    assert "is a folder, not a video; name the files in it" in sentence(tmp_path)
 
 
 def test_named_pipe_and_device(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -67,12 +68,12 @@ def leftovers() -> list[Path]:
 def test_a_download_is_kept_and_reported(served: dict[str, bytes]) -> None:
     served["/net.tflite"] = CONTENT
     reports: list[tuple[float, float | None]] = []
-    path = locate(described(served), hook=lambda step, *, completed, total: reports.append((completed, total)))
+    (path,) = locate(described(served), hook=lambda step, *, completed, total: reports.append((completed, total)))
     assert path.read_bytes() == CONTENT
     assert reports[0] == (0, len(CONTENT))
     assert reports[-1] == (len(CONTENT), len(CONTENT))
     del served["/net.tflite"]  # from here on only the cache can answer
-    assert locate(described(served)) == path
+    assert locate(described(served)) == (path,)
     assert leftovers() == [path]
 
 
@@ -83,7 +84,7 @@ def test_folders_of_the_user_go_first_and_are_searched_to_the_bottom(
     deep.mkdir(parents=True)
     (deep / "net.tflite").write_bytes(CONTENT)
     monkeypatch.setenv("TAL_RUN_WEIGHTS", f"{tmp_path / 'absent'}:{tmp_path / 'mine'}")
-    assert locate(described(served)) == deep / "net.tflite"
+    assert locate(described(served)) == (deep / "net.tflite",)
 
 
 def test_a_file_of_the_right_name_with_other_bytes_is_not_used(
@@ -92,10 +93,10 @@ def test_a_file_of_the_right_name_with_other_bytes_is_not_used(
     (tmp_path / "net.tflite").write_bytes(b"not the network")
     monkeypatch.setenv("TAL_RUN_WEIGHTS", str(tmp_path))
     served["/net.tflite"] = CONTENT
-    assert locate(described(served)).parent == cache_folder()
+    assert locate(described(served))[0].parent == cache_folder()
     del served["/net.tflite"]
     (cache_folder() / "net.tflite").unlink()
-    with pytest.raises(WeightsError, match="has that name but not its content"):
+    with pytest.raises(WeightsError, match="has the name but not the content"):
         locate(described(served))
 
 
@@ -113,7 +114,7 @@ def test_without_a_network_one_sentence_says_what_to_put_where(served: dict[str,
     sentence = str(caught.value)
     assert "cannot download net.tflite" in sentence
     assert described(served).url in sentence
-    assert str(cache_folder() / "net.tflite") in sentence
+    assert str(cache_folder()) in sentence
     assert "TAL_RUN_WEIGHTS" in sentence
     assert leftovers() == []
 
@@ -126,3 +127,20 @@ def test_a_cache_that_cannot_be_written_says_so(
     served["/net.tflite"] = CONTENT
     with pytest.raises(WeightsError, match="cannot download"):
         locate(described(served))
+
+
+def test_all_that_is_missing_is_named_at_once(served: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAL_RUN_WEIGHTS", "/nowhere/at/all")
+    first = described(served)
+    second = dataclasses.replace(first, file_name="labels.txt", url=f"{served['/'].decode()}/labels.txt")
+    with pytest.raises(WeightsError, match=r"net\.tflite and labels\.txt .*TAL_RUN_WEIGHTS names /nowhere/at/all, which is no"):
+        locate(first, second)
+
+
+def test_the_published_name_is_as_good(served: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.tflite").write_bytes(CONTENT)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.tflite").mkdir()  # a folder of the name is passed over
+    monkeypatch.setenv("TAL_RUN_WEIGHTS", str(tmp_path))
+    renamed = dataclasses.replace(described(served), file_name="mine.tflite")
+    assert locate(renamed) == (tmp_path / "net.tflite",)

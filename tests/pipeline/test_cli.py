@@ -95,8 +95,46 @@ def test_two_videos_of_one_name_keep_their_results_apart(make_video: Any, tmp_pa
     first, second = make_video("a/bout.mp4", TIMELINE), make_video("b/bout.mp4", [("grey", 6.0), ("green", 6.0)])
     run("detect", first, second, first, "-o", tmp_path / "found.json")
     results = json.loads((tmp_path / "found.json").read_text())["results"]
-    assert len(results) == 2
-    assert {name.split("/")[-2] for name in results} == {"a", "b"}
+    assert set(results) == {"a/bout", "b/bout"}
+
+
+@pytest.mark.parametrize(
+    ("paths", "ids"),
+    [
+        (["x/a.mp4", "y/b.mp4"], ["a", "b"]),
+        (["x/a.mp4", "x/y/a.mp4", "x/c.mp4"], ["a", "y/a", "c"]),
+        (["x/a.mp4", "x/a.avi"], ["a.mp4", "a.avi"]),
+        (["x/a.mp4", "x/a.avi", "y/a.mp4"], ["x/a.mp4", "x/a.avi", "y/a"]),
+    ],
+)
+def test_ids_are_short_and_never_alike(paths: list[str], ids: list[str]) -> None:
+    assert outputs.video_ids(paths) == ids
+
+
+def test_results_never_replace_an_input(video: Path) -> None:
+    before = video.read_bytes()
+    link = video.with_name("link.json")
+    link.symlink_to(video)
+    for target in (video, link):
+        result = run("detect", video, "-o", target)
+        assert result.exit_code == 2
+        assert "would be overwritten" in result.stderr
+    assert video.read_bytes() == before
+
+
+def test_control_characters_never_reach_the_terminal(make_video: Any) -> None:
+    path = make_video("a\x1b[31mred\nline\tb.mp4", TIMELINE)
+    result = run("detect", path, "--query", "cleaning\x1b[2Jpool", "--query", "arm wrestling")
+    assert "\x1b" not in result.stdout + result.stderr
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stdout.count("\t") == 5
+
+
+def test_a_stricter_threshold_only_leaves_out(video: Path) -> None:
+    def rows(min_score: str) -> set[str]:
+        return set(run("detect", video, "--min-score", min_score, "--top", "9").stdout.splitlines())
+
+    assert rows("0.9") <= rows("0.5") <= rows("0.17") <= rows("0.01")
 
 
 def test_a_query_for_what_is_absent_says_so_and_is_no_failure(video: Path) -> None:
@@ -133,9 +171,13 @@ def test_quiet_says_nothing_but_results(video: Path) -> None:
         (["--window", "0"], "windows need fps"),
         (["--stride", "-3"], "windows need fps"),
         (["--top", "0"], "at least 1"),
-        (["--min-score", "nan"], "min_score"),
+        (["--min-score", "nan"], "min-score must lie in 0..1"),
         (["--format", "xml"], "Invalid value for '--format'"),
         (["--word-vectors", "absent.vec", "--query", "elbow duel"], "absent.vec"),
+        (["--word-vectors", "absent.vec", "--query", "arm wrestling"], "absent.vec"),
+        (["-o", "found.xml"], "no ending that names a format"),
+        (["-o", "found"], "no ending that names a format"),
+        (["-o", "other.mp4"], "would be overwritten"),
         (["-o", "absent/found.json"], "does not exist"),
         (["-o", "."], "is a folder"),
     ],
@@ -161,7 +203,7 @@ def test_a_disk_that_fills_up_at_the_end_loses_nothing(video: Path, tmp_path: Pa
     def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
-    def check_then_fill(path: Path) -> None:
+    def check_then_fill(path: Path, **_: object) -> None:
         monkeypatch.setattr(Path, "write_text", full)
 
     monkeypatch.setattr(outputs, "check_writable", check_then_fill)
