@@ -103,6 +103,8 @@ def compose(out: Path, *, clips: Path, split: str = "report", rounds: int = 2, s
     out.mkdir(parents=True, exist_ok=True)
     dice = random.Random(f"{split} {seed}")
     present = [clip for clip in CLIPS[split] if (clips / clip.path).exists()]
+    if not present or not (clips / CORRIDOR).exists():
+        raise SystemExit(f"{clips} holds none of the clips that the benchmarks are made of; they are listed in {__file__}")
     truths: list[Truth] = []
     for round_index in range(rounds):
         for video_index, actions in enumerate(_deal(present, dice)):

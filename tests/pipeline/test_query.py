@@ -95,6 +95,9 @@ TABLE = _table(
         ("\uff41\uff52\uff4d wrestling", "arm wrestling"),  # full-width letters (NFKC)
         ("wrestling", "wrestling"),
         ("flipping pancakes", "flipping pancake"),
+        ("flip a pancake", "flipping pancake"),
+        ("arm wrestle", "arm wrestling"),
+        ("wrestle", "wrestling"),
         ("Flipping a pancake", "flipping pancake"),
         ("playing drum", "playing drums"),
         ("washing the dish", "washing dishes"),
