@@ -40,10 +40,10 @@ class WindowConfig:
     stride_frames: int
 
     def __post_init__(self) -> None:
-        if not (0 < self.fps <= 1000 and self.window_frames >= 1 and self.stride_frames >= 1):
+        if not (0.001 <= self.fps <= 1000 and 1 <= self.window_frames <= 1024 and 1 <= self.stride_frames <= 1_000_000):
             raise BackboneError(
-                f"windows need fps in (0, 1000], and window and stride of at least one frame, got fps={self.fps:g}, "
-                f"window={self.window_frames}, stride={self.stride_frames}"
+                "windows need fps in 0.001..1000, 1 to 1,024 frames each and a stride of 1 to 1,000,000 frames, got "
+                f"fps={self.fps:g}, window={self.window_frames}, stride={self.stride_frames}"
             )
 
     @property

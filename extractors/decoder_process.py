@@ -42,10 +42,13 @@ class DecoderProcess:
 
     def __init__(self, *, stall_s: float, command: Sequence[str] = COMMAND) -> None:
         self._stall_s = stall_s
-        # A file, which the child may fill only so far, needs no reader and so blocks nobody.
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
+        try:
+            # A file, which the child may fill only so far, needs no reader and so blocks nobody.
+            self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
+        except OSError as error:
+            raise DecoderFailure("no_process", str(error)) from error
         # Nothing is ever written into it; the child dies when this end closes (decoder.die_with_parent).
-        lifeline, self._lifeline = os.pipe()
+        lifeline, self._lifeline = _pipe()
         try:
             self._process = subprocess.Popen(
                 [*command, str(lifeline)],
@@ -166,6 +169,15 @@ class DecoderProcess:
         self._stderr.seek(max(0, size - 4096))
         lines = self._stderr.read(4096).decode(errors="replace").splitlines()
         return next((printable(line) for line in reversed(lines) if line.strip()), "")
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe whose ends are none of the numbers 0 to 2, which the child's own streams take even if they are free here."""
+    ends = []
+    for end in os.pipe():
+        ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3))
+        os.close(end)
+    return ends[0], ends[1]
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ Frames stream through: of the video, only one window of small frames is held at 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,9 @@ from tal_run.extractors.timegrid import TimeGrid
 from tal_run.extractors.video import VideoInfo, open_video
 
 STEP = "watching"
+
+Frames = NDArray[np.uint8]
+Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +94,9 @@ def extract(
         hook(STEP, completed=0.0, total=duration_s)
         chunks = reader.frames(fps=windows.fps, short_side=backbone.preprocessing.short_side, crop=backbone.preprocessing.crop)
         frames_seen = 0
+        see = _remembering_the_last(backbone)
         for window, frames_seen in cut_into_windows((chunk.frames for chunk in chunks), windows):
-            feature, logit = backbone(window)
+            feature, logit = see(window)
             data.append(feature)
             logits.append(logit)
             hook(STEP, completed=min(frames_seen / windows.fps, duration_s), total=duration_s)
@@ -108,6 +112,19 @@ def extract(
             notes=(*reader.notes, *([_too_short(duration_s, windows)] if padded else [])),
             padded=padded,
         )
+
+
+def _remembering_the_last(backbone: Backbone) -> Callable[[Frames], Rows]:
+    """The backbone, which is not asked again about a window like the one before: frozen stretches may last for hours."""
+    last: tuple[Frames, Rows] | None = None
+
+    def see(window: Frames) -> Rows:
+        nonlocal last
+        if last is None or not np.array_equal(last[0], window):
+            last = window, backbone(window)
+        return last[1]
+
+    return see
 
 
 def _too_short(duration_s: float, windows: WindowConfig) -> str:

@@ -20,7 +20,7 @@ def written_whole(target: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         OSError: the folder is missing, not writable or full.
     """
-    target = Path(target).resolve()
+    target = Path(os.path.realpath(target))
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(target))
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tal-run-", suffix=".part")

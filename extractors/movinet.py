@@ -71,8 +71,7 @@ class MoViNetA0Stream:
 
     def __call__(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """One window of frames, uint8 RGB [T, 172, 172, 3], as (features [480], logits [600])."""
-        images = frames.astype(np.float32)[:, None, None] * np.float32(1 / 255)  # [T, 1, 1, 172, 172, 3]
-        return self._network.run(images)
+        return self._network.run(frames)
 
 
 class _StatefulNetwork:
@@ -97,13 +96,13 @@ class _StatefulNetwork:
         details = {detail["index"]: detail for detail in self._interpreter.get_input_details()}
         self._zeros = [np.zeros(details[index]["shape"], details[index]["dtype"]) for index, _ in self._states]
 
-    def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         network = self._interpreter
         states = self._zeros
-        for image in images:
+        for frame in frames:
             for (target, _), state in zip(self._states, states, strict=True):
                 network.set_tensor(target, state)
-            network.set_tensor(self._image, image)
+            network.set_tensor(self._image, frame[None, None] * np.float32(1 / 255))  # [1, 1, 172, 172, 3]
             network.invoke()
             states = [network.get_tensor(source) for _, source in self._states]
         features = network.get_tensor(self._pool_sum).reshape(-1) / np.float32(network.get_tensor(self._pool_count)[0])
@@ -118,7 +117,8 @@ class _StatefulNetwork:
 @contextmanager
 def _native_stderr_muted() -> Iterator[None]:
     """LiteRT greets every interpreter with a line on the process's standard error, and has no switch for it."""
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)

@@ -31,6 +31,7 @@ DEMUXERS = (
 # Whose decoders know by the packet alone that no other frame refers to it.
 SKIPPABLE_CODECS = ("h264", "mpeg4", "mpeg2video", "mpeg1video")
 FRAMES_IN_DECODER = 5
+BELIEVABLE_STAY_S = 10  # a slide may stay longer, in files whose frames all do
 DECODING_ERRORS = (av.FFmpegError, OSError, ValueError)
 
 
@@ -356,11 +357,22 @@ def _damage(container: av.container.InputContainer, stream: av.VideoStream, pack
             f"the header promises {float(promised_s):.1f} s, the pictures end at {float(times.duration_s):.1f} s: "
             f"{excuse}the file is cut off or damaged"
         )
+    longest_s = _longest_stay_s(times)
+    if longest_s > BELIEVABLE_STAY_S and longest_s > 100 * times.interval_ticks * times.tick_s:
+        notes.append(
+            f"one frame stays on screen for {float(longest_s):.0f} s: the timestamps are probably broken, and so are the times "
+            "that follow"
+        )
     if packets.error:
         notes.append(f"reading stopped early: {printable(packets.error, 120)}")
     if packets.corrupt:
         notes.append(f"{count(packets.corrupt, 'frame')} marked as damaged")
     return notes
+
+
+def _longest_stay_s(times: FrameTimes) -> Fraction:
+    distances = np.diff(np.append(times.ticks, times.end_tick))
+    return int(distances.max()) * times.tick_s
 
 
 def _end_s(times: FrameTimes) -> Fraction:

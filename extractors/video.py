@@ -351,8 +351,8 @@ class Video:
 
 def _times_s(first_index: int, count: int, rate: Fraction) -> NDArray[np.float64]:
     """K / rate for `count` k, each correctly rounded."""
-    k = np.arange(first_index, first_index + count, dtype=np.int64)
-    return np.asarray(k * rate.denominator / rate.numerator, np.float64)
+    # Python's integers: numerators of odd rates are large
+    return np.array([k * rate.denominator / rate.numerator for k in range(first_index, first_index + count)], np.float64)
 
 
 def _get(message: JSONObject, key: str, kind: type[T]) -> T:

@@ -8,6 +8,7 @@ steer everything after them, so a near miss is refused rather than used.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -62,7 +63,7 @@ def locate(*files: WeightsFile, hook: Hook = ignore_progress) -> tuple[Path, ...
     for weights in missing:
         try:
             found[weights] = _download(weights, hook)
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise WeightsError(_how_to_fetch_by_hand(missing, error)) from error
     return tuple(path for path in found.values() if path is not None)
 
@@ -80,7 +81,7 @@ def _find(weights: WeightsFile) -> Path | None:
             if sha256_of(candidate) == weights.sha256:
                 return candidate
         except OSError:
-            continue  # a folder, or not to be read
+            continue  # not to be read
     return None
 
 
@@ -89,8 +90,9 @@ def _candidates(weights: WeightsFile) -> Iterator[Path]:
     wanted = {weights.file_name, weights.url.rpartition("/")[2]}
     for folder in search_folders():
         for parent, _, names in os.walk(folder):
-            yield from (Path(parent) / name for name in sorted(wanted.intersection(names)))
-    yield cache_folder() / weights.file_name
+            yield from (path for name in sorted(wanted.intersection(names)) if (path := Path(parent) / name).is_file())
+    if (cached := cache_folder() / weights.file_name).is_file():
+        yield cached
 
 
 def _download(weights: WeightsFile, hook: Hook) -> Path:
@@ -107,12 +109,12 @@ def _download(weights: WeightsFile, hook: Hook) -> Path:
     return target
 
 
-def _how_to_fetch_by_hand(missing: Sequence[WeightsFile], error: OSError) -> str:
+def _how_to_fetch_by_hand(missing: Sequence[WeightsFile], error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         error.close()  # it holds the connection
-    reason = getattr(error, "reason", None) or error.strerror or error
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
     names, urls = (" and ".join(column) for column in zip(*((f.file_name, f.url) for f in missing), strict=True))
-    impostors = [path for weights in missing for path in _candidates(weights) if path.is_file()]
+    impostors = [path for weights in missing for path in _candidates(weights)]
     wrong = f"; {impostors[0]} has the name but not the content" if impostors else ""
     absent = [str(folder) for folder in search_folders() if not folder.is_dir()]
     nowhere = f"; {SEARCH_VARIABLE} names {absent[0]}, which is no folder" if absent else ""

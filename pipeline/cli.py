@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,8 +27,50 @@ class WrongUse(click.ClickException):
 
     exit_code = WRONG_USE
 
+    def __init__(self, message: str) -> None:
+        from tal_run.extractors.wire import printable
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+        super().__init__(printable(message, limit=2000))  # it may quote a name that commands a terminal
+
+
+class Program(click.Group):
+    """The whole command line, as a process: where it may be cut off, and with what streams."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it; Ctrl-C anywhere is exit status 130, a full or closed standard output a sentence and 1."""
+        _open_missing_streams()
+        try:
+            return super().main(*args, **{"standalone_mode": False, **kwargs})
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("stopped", err=True)
+            sys.exit(STOPPED)
+        except BrokenPipeError:
+            # whoever read the output has had enough (| head); nothing more can be said there, not even at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(DONE)
+        except OSError as error:
+            click.echo(f"Error: cannot write to standard output ({error.strerror})", err=True)
+            sys.exit(SOME_FAILED)
+
+
+def _open_missing_streams() -> None:
+    """Give a process that was started without standard streams (by a daemon, say) empty ones."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for the life of the process
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="tal-run")
 def main() -> None:
     """Raw video to timed, labelled actions.
@@ -113,7 +156,7 @@ def detect(
             matches = detector.match(queries)
     display.matches(matches)
 
-    paths = list(dict.fromkeys(videos))
+    paths = _each_once(videos)
     done, status = _watch_all(paths, partial(detector.detect, matches=matches), display)
     names = dict(zip(paths, outputs.video_ids(paths), strict=True))
     results = {names[path]: result for path, result in done.items()}
@@ -128,8 +171,8 @@ def detect(
     elif not output:
         click.echo(text, nl=False)
     else:
-        display.detections(results, matches, on_stderr=True)
         _write_or_show(output, text, display)
+        display.detections(results, matches, on_stderr=True)
         display.say(f"wrote {output}")
     sys.exit(status)
 
@@ -151,7 +194,7 @@ def features(inputs: tuple[str, ...], output: Path, **watching: Any) -> None:
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
     with _errors_as_wrong_use():
         config = _config(watching)
-        videos = outputs.videos_in(inputs)
+        videos = _each_once(outputs.videos_in(inputs))
         outputs.make_folder(output)
         with display.progress() as hook:
             backbone = create_backbone(config.backbone, hook=hook)
@@ -185,6 +228,11 @@ def _config(watching: Mapping[str, Any]) -> DetectConfig:
     return DetectConfig(backbone=name, windows=windows, decoder=watching["decoder"])
 
 
+def _each_once(paths: Sequence[str]) -> list[str]:
+    """The paths without those that name the same file again."""
+    return list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
+
+
 def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Screen) -> tuple[dict[str, Result], int]:
     """Watch one video after the other; one that fails costs a sentence, and Ctrl-C keeps what is done.
 
@@ -200,6 +248,9 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Scre
                 done[path] = watch(path, hook=hook)
         except TalRunError as error:
             display.error(str(error))
+        except (OSError, ValueError, OverflowError, MemoryError) as error:
+            # not foreseen, and no reason to lose the other videos
+            display.error(f"{path} could not be watched ({type(error).__name__}: {error}); please report this")
         except KeyboardInterrupt:
             display.error(f"stopped; {len(done)} of {len(paths)} videos are done")
             return done, STOPPED

@@ -7,9 +7,11 @@ truth file and ``score``; ``jsonl`` has one detection a line.
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -41,17 +43,22 @@ class OutputError(TalRunError):
 def video_ids(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """A name for each video, no two alike: its file's stem.
 
-    Where two videos share a stem, all of them go by their paths below the folder they have in common; where only the
-    ending tells them apart, with the ending.
+    Where two videos share a stem, all of them go by their paths below the folder they have in common; where that leaves
+    two alike, with their endings.
     """
-    stems = [Path(path).stem for path in paths]
-    if len(set(stems)) == len(stems):
-        return stems
-    absolute = [Path(path).absolute() for path in paths]
-    common = Path(os.path.commonpath([path.parent for path in absolute]))
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - no "..", which leads out of folders; links stay
+    stems = [path.stem for path in absolute]
+    common = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
     relative = [path.relative_to(common) for path in absolute]
-    without = [path.with_suffix("").as_posix() for path in relative]
-    return [name if without.count(name) == 1 else path.as_posix() for name, path in zip(without, relative, strict=True)]
+    for names in (stems, [path.with_suffix("").as_posix() for path in relative]):
+        if len(set(names)) == len(names):
+            return names
+    return [path.as_posix() for path in relative]
+
+
+def _text(name: str) -> str:
+    """A name that can be written as UTF-8: bytes that are none in it become ``\\udcff`` and the like."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def format_of(target: Path) -> str:
@@ -90,8 +97,8 @@ def rendered(format_name: str, results: Results, external_data: Mapping[str, Any
     """The text of a file in one of ``FORMATS``; times in seconds with three decimals, scores with six."""
     rows = [
         {
-            "video_id": video_id,
-            "label": found.label,
+            "video_id": _text(video_id),
+            "label": _text(found.label),
             "start_s": round(found.start_s, 3),
             "end_s": round(found.end_s, 3),
             "score": round(found.score, 6),
@@ -110,10 +117,10 @@ def rendered(format_name: str, results: Results, external_data: Mapping[str, Any
     document = {
         "version": f"tal-run {version('tal-run')}",
         "results": {
-            video_id: [
+            _text(video_id): [
                 {"label": row["label"], "score": row["score"], "segment": [row["start_s"], row["end_s"]]}
                 for row in rows
-                if row["video_id"] == video_id
+                if row["video_id"] == _text(video_id)
             ]
             for video_id in results
         },
@@ -133,16 +140,16 @@ def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Ma
         },
         "head": {"name": detector.config.head, **asdict(detector.config.localization)},
         "queries": {
-            match.query: {
+            _text(match.query): {
                 "exact": match.exact,
                 "classes": {found.label: round(found.affinity, 4) for found in match.classes},
-                "words_without_vector": list(match.unknown_words),
+                "words_without_vector": [_text(word) for word in match.unknown_words],
             }
             for match in matches
         },
         "query_matching": asdict(detector.config.query),
         "top_classes": None if matches else detector.config.top_classes,
-        "videos": {video_id: _video(result) for video_id, result in results.items()},
+        "videos": {_text(video_id): _video(result) for video_id, result in results.items()},
     }
 
 
@@ -153,7 +160,7 @@ def _video(result: VideoResult) -> dict[str, Any]:
     except OSError:
         digest = None  # it is gone by now; what was found in it stays true
     return {
-        "file": result.path.name,
+        "file": _text(result.path.name),
         "sha256": digest,
         "duration_s": round(info.duration_s, 3),
         "frames": info.frame_count,
@@ -168,7 +175,8 @@ def check_writable(target: Path, *, inputs: Sequence[str] = ()) -> None:
     Raises:
         OutputError: the folder is missing or not writable, or the target is a folder, a video or one of the inputs.
     """
-    if target.suffix.lower() in VIDEO_ENDINGS or any(Path(video).resolve() == target.resolve() for video in inputs):
+    real = os.path.realpath(target)
+    if Path(real).suffix.lower() in VIDEO_ENDINGS or any(os.path.realpath(video) == real for video in inputs):
         raise OutputError(f"{target} would be overwritten with detections: give -o a file of its own, such as found.json")
     if target.is_dir():
         raise OutputError(f"{target} is a folder: give a file name in it, such as {target / 'detections.json'}")
@@ -176,9 +184,9 @@ def check_writable(target: Path, *, inputs: Sequence[str] = ()) -> None:
         return
     if not target.parent.is_dir():
         raise OutputError(f"the folder {target.parent} does not exist: create it first (mkdir -p {target.parent})")
-    if target.exists() and not os.access(target, os.W_OK):
-        raise OutputError(f"{target} is there and must not be overwritten (no permission): choose another name")
     try:
+        if target.exists() and not os.access(target, os.W_OK):
+            raise OutputError(f"{target} is there and must not be overwritten (no permission): choose another name")
         with written_whole(target.with_name(f".{os.getpid()}.tal-run-trial")) as trial:
             trial.write_bytes(b"\n")
         target.with_name(f".{os.getpid()}.tal-run-trial").unlink()
@@ -196,12 +204,14 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder} ({error.strerror}): choose another with -o") from error
+    check_writable(folder / "features.npz")
 
 
 def is_stream(target: Path) -> bool:
     """Whether a target is a device or a pipe, such as ``/dev/stdout``: written into, never replaced."""
-    is_special = target.exists() and not target.is_file() and not target.is_dir()
-    return is_special or target.absolute().parts[1:2] in (("dev",), ("proc",))
+    if re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+", str(target)):
+        return True  # even where it leads to a file: that is the caller's, open already
+    return target.exists() and not target.is_file() and not target.is_dir()
 
 
 def write(target: Path, text: str) -> None:
@@ -243,5 +253,5 @@ def write_features(target: Path, features: FeatureSequence) -> None:
 
 
 def _cannot_write(target: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error)
-    return OutputError(f"cannot write {target} ({reason}): free some space there or choose another folder with -o")
+    cure = "free some space there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return OutputError(f"cannot write {target} ({error.strerror or error}): {cure}choose another place with -o")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -26,6 +26,14 @@ BAR_AFTER_S = 1.0
 TEXT_LIMIT = 2000
 
 Row = tuple[str, float, float, str, float, str]  # video, from, to, label, score, matched classes
+
+
+class Console(RichConsole):
+    """A console that nobody may be looking at: when its reader goes away, the work does not."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more."""
+        self.quiet = True
 
 
 class Screen:

@@ -43,7 +43,9 @@ MAX_WORDS = 500_000  # tables are sorted by frequency: of GoogleNews' 3,000,000 
 _GZIP = b"\x1f\x8b"
 _FASTTEXT_MAGIC = struct.pack("<i", 793_712_314)  # fasttext.cc: FASTTEXT_FILEFORMAT_MAGIC_INT32
 _FASTTEXT_ARGS = struct.Struct("<2i12id")  # magic, version, args::save
-_MAX_DIMENSIONS = 4096
+_MAX_DIMENSIONS = 2048
+_MAX_FASTTEXT_WORDS = 5_000_000  # the largest published have two million
+_MAX_BYTES = 8 << 30  # of numbers in memory
 _MAX_LINE = 1 << 17  # bytes; 4,096 dimensions of 20 characters, and a word
 _GZIP_BEST = 1032  # times deflate can shrink at most
 _FORMS = "word2vec (text or binary), GloVe and fastText (.vec or .bin) files are read"
@@ -299,7 +301,8 @@ def _check_fasttext(path: Path, file: IO[bytes] | gzip.GzipFile) -> None:
         raise WordVectorsError(f"{path} is a fastText classifier, not word vectors; give a .vec file or an unsupervised .bin")
     if pruned > 0:
         raise WordVectorsError(f"{path} is a pruned fastText model, whose subwords are gone; give its .vec file")
-    if not (1 <= dimensions <= _MAX_DIMENSIONS and words >= 1 and buckets >= 0):
+    too_large = words > _MAX_FASTTEXT_WORDS or (words + max(buckets, 0)) * dimensions * 4 > _MAX_BYTES
+    if not (1 <= dimensions <= _MAX_DIMENSIONS and words >= 1 and buckets >= 0) or too_large:
         raise WordVectorsError(f"{path} promises {words:,} words of {dimensions:,} dimensions; fetch the file again")
     for _ in range(words):
         length = 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tal_run.extractors.backbone import BackboneError, WindowConfig
-from tal_run.extractors.features import cut_into_windows
+from tal_run.extractors.features import _remembering_the_last, cut_into_windows
 
 Frames = NDArray[np.uint8]
 
@@ -59,6 +59,19 @@ def test_what_has_been_seen_grows_to_the_end() -> None:
     progress = [seen for _, seen in cut_into_windows(in_chunks(numbered(30), [7]), windows)]
     assert progress == sorted(progress)
     assert progress[-1] == 30
+
+
+def test_a_frozen_stretch_is_seen_once() -> None:
+    asked = []
+
+    def backbone(window: Frames) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        asked.append(numbers(window))
+        return np.zeros(3, np.float32), np.zeros(4, np.float32)
+
+    see = _remembering_the_last(backbone)  # type: ignore[arg-type]
+    for window in (numbered(4), numbered(4), numbered(4)[::-1], numbered(4)[::-1], numbered(4)):
+        see(window)
+    assert len(asked) == 3
 
 
 def test_a_stream_without_frames_gives_no_window() -> None:

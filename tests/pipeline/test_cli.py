@@ -8,6 +8,8 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +106,77 @@ def test_two_videos_of_one_name_keep_their_results_apart(make_video: Any, tmp_pa
         (["x/a.mp4", "y/b.mp4"], ["a", "b"]),
         (["x/a.mp4", "x/y/a.mp4", "x/c.mp4"], ["a", "y/a", "c"]),
         (["x/a.mp4", "x/a.avi"], ["a.mp4", "a.avi"]),
-        (["x/a.mp4", "x/a.avi", "y/a.mp4"], ["x/a.mp4", "x/a.avi", "y/a"]),
+        (["x/a.mp4", "x/a.avi", "y/a.mp4"], ["x/a.mp4", "x/a.avi", "y/a.mp4"]),
     ],
 )
 def test_ids_are_short_and_never_alike(paths: list[str], ids: list[str]) -> None:
     assert outputs.video_ids(paths) == ids
+
+
+def test_ids_lead_out_of_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    paths = [f"{tmp_path}/x/y/../../a.mp4", f"{tmp_path}/x/a.mp4", f"{tmp_path}/x/y/a.mp4.mp4"]
+    ids = outputs.video_ids(paths)
+    assert ids == ["a", "x/a", "x/y/a.mp4"]
+    assert outputs.video_ids(["x.mp4", "x.mkv", "x.mp4.avi"]) == ["x.mp4", "x.mkv", "x.mp4.avi"]
+
+
+def test_the_same_file_is_watched_once(video: Path) -> None:
+    result = run("detect", video, video.parent / "." / video.name, f"{video.parent}/../{video.parent.name}/{video.name}")
+    assert len({line.split("\t")[0] for line in result.stdout.splitlines()}) == 1
+
+
+def test_names_that_are_not_utf8_are_written_and_lose_nothing(video: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4")
+    Path(odd).write_bytes(video.read_bytes())
+    target = tmp_path / "found.json"
+    assert run("detect", video, odd, "-o", target).exit_code == 0
+    assert set(json.loads(target.read_text())["results"]) == {"bout", "\\udcff\\udcfe"}
+
+
+def test_an_unforeseen_error_costs_one_video(video: Path, make_video: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tal_run.pipeline.detector import Detector
+
+    watch = Detector.watch
+
+    def no_memory(self: Detector, path: Any, **arguments: Any) -> Any:
+        if "second" in str(path):
+            raise MemoryError("Unable to allocate 80 TiB")
+        return watch(self, path, **arguments)
+
+    monkeypatch.setattr(Detector, "watch", no_memory)
+    result = run("detect", make_video("second.mp4", TIMELINE), video, "--query", "arm wrestling")
+    assert result.exit_code == 1
+    assert "second.mp4 could not be watched (MemoryError: Unable to allocate 80 TiB)" in result.stderr
+    assert result.stdout.startswith("bout\t")
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "<&- >&-", "<&- >&- 2>&-", "2> >(exec true)"])
+def test_closed_streams_lose_no_result(weights: Path, video: Path, tmp_path: Path, redirection: str) -> None:
+    target = tmp_path / "found.json"
+    command = f'"{sys.executable}" -m tal_run.pipeline.cli detect absent.mp4 "{video}" -o "{target}" {redirection}'
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == 1  # of absent.mp4
+    assert "bout" in json.loads(target.read_text())["results"]
+
+
+def test_a_full_standard_output_is_a_sentence(weights: Path, video: Path) -> None:
+    command = f'"{sys.executable}" -m tal_run.pipeline.cli detect "{video}" --format json >/dev/full'
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "No space left" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_before_the_first_video_is_130(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tal_run.pipeline import detector
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(detector, "create_backbone", interrupted)
+    result = run("detect", video)
+    assert result.exit_code == 130
+    assert "stopped" in result.stderr
 
 
 def test_results_never_replace_an_input(video: Path) -> None:
@@ -167,6 +235,9 @@ def test_quiet_says_nothing_but_results(video: Path) -> None:
         (["--query", "…!"], "holds no word"),
         (["--backbone", "i4d"], "choose one of"),
         (["--fps", "0"], "windows need fps"),
+        (["--fps", "1e-9"], "windows need fps"),
+        (["--window", "1000000000"], "windows need fps"),
+        (["-o", "\x1b[2Jabsent/x.json"], "does not exist"),
         (["--fps", "nan"], "windows need fps"),
         (["--window", "0"], "windows need fps"),
         (["--stride", "-3"], "windows need fps"),
@@ -187,6 +258,7 @@ def test_wrong_use_is_a_sentence_and_status_2(video: Path, arguments: list[str],
     assert result.exit_code == 2
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
+    assert "\x1b" not in result.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

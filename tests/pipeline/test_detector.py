@@ -113,6 +113,14 @@ def test_the_videos_end_is_never_passed(colours: str, make_video: Any) -> None:
             assert 0 <= found.start_s < found.end_s <= frames / 25 + 1e-9
 
 
+def test_a_timestamp_that_jumps_is_noted_and_costs_no_time(colours: str, make_video: Any) -> None:
+    times = [k / 25 for k in range(100)] + [7200 + k / 25 for k in range(100)]
+    detector = Detector(DetectConfig(backbone=colours))
+    result = detector.detect(make_video("a.mp4", [("grey", 4.0), ("red", 7200.0)], times=times))
+    assert any("timestamps are probably broken" in note for note in result.notes)
+    assert result.video.duration_s == pytest.approx(7204.0)
+
+
 def test_progress_rises_to_the_whole_video(colours: str, make_video: Any) -> None:
     reports: list[tuple[str, float, float | None]] = []
     detect(
