@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ class Program(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run it; Ctrl-C anywhere is exit status 130, a full or closed standard output a sentence and 1."""
         _open_missing_streams()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)  # a batch system's way to stop: as Ctrl-C, what is done is kept
         try:
             return super().main(*args, **{"standalone_mode": False, **kwargs})
         except click.ClickException as error:
@@ -54,6 +57,10 @@ class Program(click.Group):
         except OSError as error:
             click.echo(f"Error: cannot write to standard output ({error.strerror})", err=True)
             sys.exit(SOME_FAILED)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _open_missing_streams() -> None:
