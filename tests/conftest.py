@@ -42,4 +42,4 @@ def weights() -> Iterator[Path]:
                 patch.setenv("TAL_RUN_WEIGHTS", str(folder))
                 yield folder
             return
-    pytest.skip("the MoViNet weights (../shared/weights) are not on this machine")
+    pytest.skip("the MoViNet weights are not at hand: put them into a folder named in TAL_RUN_WEIGHTS")
