@@ -38,7 +38,7 @@ class Program(click.Group):
     """The whole command line, as a process: where it may be cut off, and with what streams."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it; Ctrl-C anywhere is exit status 130, a full or closed standard output a sentence and 1."""
+        """Run it; Ctrl-C anywhere is exit status 130, a full standard output a sentence and 1."""
         _open_missing_streams()
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)  # a batch system's way to stop: as Ctrl-C, what is done is kept
@@ -50,10 +50,6 @@ class Program(click.Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo("stopped", err=True)
             sys.exit(STOPPED)
-        except BrokenPipeError:
-            # whoever read the output has had enough (| head); nothing more can be said there, not even at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            sys.exit(DONE)
         except OSError as error:
             click.echo(f"Error: cannot write to standard output ({error.strerror})", err=True)
             sys.exit(SOME_FAILED)
