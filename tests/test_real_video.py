@@ -19,7 +19,7 @@ def output_of(script: str, *arguments: str) -> str:
 
 
 def test_queries_are_localized_in_composed_videos(clips: Path, weights: Path) -> None:
-    text = output_of("untrimmed.py", "--clips", str(clips), "--rounds", "1", "--seed", "7")
+    text = output_of("untrimmed.py", "--clips", str(clips), "--seed", "7")
     shares = {
         kind: [int(hits) / int(total) for hits, total in re.findall(r"(\d+) of (\d+)", line)]
         for kind, line in re.findall(
