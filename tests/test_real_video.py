@@ -20,17 +20,15 @@ def output_of(script: str, *arguments: str) -> str:
 
 def test_queries_are_localized_in_composed_videos(clips: Path, weights: Path) -> None:
     text = output_of("untrimmed.py", "--clips", str(clips), "--seed", "7")
+    lines = [line.partition(": ") for line in text.splitlines() if line.startswith(("hits by", "absent"))]
     shares = {
-        kind: [int(hits) / int(total) for hits, total in re.findall(r"(\d+) of (\d+)", line)]
-        for kind, line in re.findall(
-            r"^(hits by \w+ \w+|absent, [\w ]+?)(?:, returned)?[ :].*?(\d.*)$", text, flags=re.MULTILINE
-        )
+        kind: [int(hits) / int(total) for hits, total in re.findall(r"(\d+) of (\d+)", counts)] for kind, _, counts in lines
     }
     # of all clips, and of those whose class the backbone knows when it sees them trimmed
     assert shares["hits by class name"][0] >= 0.8
     assert shares["hits by class name"][1] >= 0.9
     assert shares["hits by other words"][1] >= 0.6
-    assert shares["absent, random classes"][0] <= 0.05
+    assert shares["absent, random classes, returned something"][0] <= 0.05
 
 
 def test_an_hour_is_faster_than_25_times_real_time_in_bounded_memory(clips: Path, weights: Path) -> None:
