@@ -152,16 +152,20 @@ class Picture:
         return self._converted
 
 
-class PyAVDecoder:
-    """Decodes in display order and serves each sample with the frame that is on screen then."""
-
-    turns = False
+class _Decoder:
+    """One file and how it is to be decoded; `damaged` counts the frames that could not be."""
 
     def __init__(self, path: str, probe: Probe, *, threads: int) -> None:
         self._path = path
         self._probe = probe
         self._threads = threads
         self.damaged = 0
+
+
+class PyAVDecoder(_Decoder):
+    """Decodes in display order and serves each sample with the frame that is on screen then."""
+
+    turns = False
 
     def run(self, first: Ticks, picture: Picture, chunks: Chunks) -> None:
         """Serve the samples from `chunks.next_index` on, `first` as `FrameTimes.first_samples` gives it."""
@@ -208,16 +212,10 @@ class PyAVDecoder:
         return index == len(keys) or int(keys[index]) != packet.pts or bool(is_needed[index])
 
 
-class DecordDecoder:
+class DecordDecoder(_Decoder):
     """Fetches the frames that samples need by their number, and checks decord's timestamps against the container's."""
 
     turns = True
-
-    def __init__(self, path: str, probe: Probe, *, threads: int) -> None:
-        self._path = path
-        self._probe = probe
-        self._threads = threads
-        self.damaged = 0
 
     def run(self, first: Ticks, picture: Picture, chunks: Chunks) -> None:
         """Serve the samples from `chunks.next_index` on, `first` as `FrameTimes.first_samples` gives it.

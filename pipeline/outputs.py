@@ -76,7 +76,7 @@ def format_of(target: Path) -> str:
 
 
 def videos_in(inputs: Sequence[str]) -> list[str]:
-    """The given files, and every video in the given folders and their subfolders, sorted, each once.
+    """The given files, and every video in the given folders and their subfolders, sorted.
 
     Raises:
         OutputError: a folder holds no video.
@@ -90,43 +90,45 @@ def videos_in(inputs: Sequence[str]) -> list[str]:
         if not inside:
             raise OutputError(f"{entry} holds no video ({', '.join(sorted(VIDEO_ENDINGS))})")
         found += inside
-    return list(dict.fromkeys(found))
+    return found
 
 
 def rendered(format_name: str, results: Results, external_data: Mapping[str, Any] | None = None) -> str:
     """The text of a file in one of ``FORMATS``; times in seconds with three decimals, scores with six."""
+    if format_name == "json":
+        return _activitynet(results, external_data or {})
     rows = [
-        {
-            "video_id": _text(video_id),
-            "label": _text(found.label),
-            "start_s": round(found.start_s, 3),
-            "end_s": round(found.end_s, 3),
-            "score": round(found.score, 6),
-        }
-        for video_id, detections in results.items()
-        for found in detections
+        {"video_id": _text(video_id), **_rounded(found)} for video_id, detections in results.items() for found in detections
     ]
     if format_name == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    if format_name == "csv":
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
-    document = {
-        "version": f"tal-run {version('tal-run')}",
-        "results": {
-            _text(video_id): [
-                {"label": row["label"], "score": row["score"], "segment": [row["start_s"], row["end_s"]]}
-                for row in rows
-                if row["video_id"] == _text(video_id)
-            ]
-            for video_id in results
-        },
-        "external_data": dict(external_data or {}),
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _activitynet(results: Results, external_data: Mapping[str, Any]) -> str:
+    """ActivityNet's results form."""
+    by_video = {
+        _text(video_id): [
+            {"label": row["label"], "score": row["score"], "segment": [row["start_s"], row["end_s"]]}
+            for row in map(_rounded, detections)
+        ]
+        for video_id, detections in results.items()
     }
+    document = {"version": f"tal-run {version('tal-run')}", "results": by_video, "external_data": dict(external_data)}
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+
+
+def _rounded(found: Detection) -> dict[str, Any]:
+    return {
+        "label": _text(found.label),
+        "start_s": round(found.start_s, 3),
+        "end_s": round(found.end_s, 3),
+        "score": round(found.score, 6),
+    }
 
 
 def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Mapping[str, VideoResult]) -> dict[str, Any]:
