@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 ROWS, COLUMNS = 4, 4
+# x265 has races in its thread pool and reads unset memory in its assembly (helgrind and memcheck name both; neither is
+# left with these two), and has crashed the process on small pictures.
+X265_QUIET = "log-level=none:pools=none:asm=0"
 
 
 def draw_index(index: int, *, width: int, height: int) -> Pixels:
@@ -101,6 +104,7 @@ def make_video(
             context.sample_aspect_ratio = pixel_aspect
         context.options = {
             **({"bf": str(b_frames), "preset": "ultrafast"} if codec == "libx264" else {}),
+            **({"x265-params": f"{X265_QUIET}:bframes={b_frames}"} if codec == "libx265" else {}),
             **(options or {}),
         }
         if rotation_deg:

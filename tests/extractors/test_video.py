@@ -16,7 +16,7 @@ from tal_run.extractors.video import DecodeLimits, Video, VideoInfo, open_video,
 NTSC = Fraction(30000, 1001)
 FILM = Fraction(24000, 1001)
 B_FRAMES: dict[str, Any] = {"b_frames": 3, "options": {"preset": "medium"}}
-HEVC: dict[str, Any] = {"codec": "libx265", "size": (128, 96), "options": {"x265-params": "log-level=none:bframes=0"}}
+HEVC: dict[str, Any] = {"codec": "libx265", "size": (128, 96)}
 JITTER = [Fraction(ms, 1000) for ms in (0, 40, 75, 130, 131, 200, 340, 360, 400, 650, 655, 700, 780, 800, 1000, 1013)]
 
 # name: how it is written, and whether decord may be trusted with it
@@ -42,7 +42,7 @@ FILES: dict[str, tuple[dict[str, Any], bool]] = {
     "mpeg4-b.avi": ({"codec": "mpeg4", "b_frames": 2}, False),
     "h264-b.avi": (B_FRAMES, False),
     "hevc.mp4": (HEVC, True),
-    "hevc-b.mp4": ({**HEVC, "options": {"x265-params": "log-level=none:bframes=3"}}, False),
+    "hevc-b.mp4": ({**HEVC, "b_frames": 3}, False),
     "ten-bit.mkv": ({**HEVC, "pixel_format": "yuv420p10le"}, True),
     "odd.mp4": ({"size": (321, 241), "pixel_format": "yuv444p"}, True),
     "vp9.webm": ({"codec": "libvpx-vp9"}, True),
