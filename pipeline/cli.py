@@ -117,6 +117,7 @@ def _watching_options(command: Command) -> Command:
     help="[default: by FILE's ending; without -o, a table]",
 )
 @click.option("--word-vectors", metavar="FILE", help="word2vec, GloVe or fastText vectors, instead of tal-run's own.")
+@click.option("--names-only", is_flag=True, help="Match a query to the classes' names alone, not to their paraphrases.")
 @click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: 0.17]")
 @click.option("--top", type=int, default=5, show_default=True, help="Without --query: classes to report.")
 @_watching_options
@@ -126,6 +127,7 @@ def detect(
     output: Path | None,
     format_name: str | None,
     word_vectors: str | None,
+    names_only: bool,
     min_score: float | None,
     top: int,
     **watching: Any,
@@ -141,13 +143,15 @@ def detect(
     from tal_run.models.actionbytes import ActionBytesConfig
     from tal_run.pipeline import outputs
     from tal_run.pipeline.detector import Detector
+    from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
     with _errors_as_wrong_use():
         localization = ActionBytesConfig() if min_score is None else ActionBytesConfig(min_score=min_score)
-        config = replace(_config(watching), localization=localization, top_classes=top)
+        query = NAMES_ONLY if names_only else QueryConfig()
+        config = replace(_config(watching), localization=localization, query=query, top_classes=top)
         if output:
             outputs.check_writable(output, inputs=videos)
             format_name = format_name or outputs.format_of(output)

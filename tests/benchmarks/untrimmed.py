@@ -1,6 +1,6 @@
 """How well queries are localized in untrimmed videos composed of real clips (``compose.py``).
 
-    python tests/benchmarks/untrimmed.py --clips CLIPS [--split report|calibration] [--rounds N] [--ablations]
+    python tests/benchmarks/untrimmed.py --clips CLIPS [--split report|calibration] [--rounds N] [--ablations] [--names-only]
 
 For every action, the first detection must overlap the true stretch with tIoU >= 0.5: once asked for by its class name,
 once in other words (``compose.CLIPS``). Queries for what is absent must return nothing: the split's other actions, by
@@ -25,7 +25,7 @@ from tal_run.models import Detection
 from tal_run.models.actionbytes import ActionBytesConfig
 from tal_run.models.postprocess import tiou
 from tal_run.pipeline import DetectConfig, Detector
-from tal_run.pipeline.query import QueryMatch, match_query
+from tal_run.pipeline.query import NAMES_ONLY, QueryConfig, QueryMatch, match_query
 
 HIT_TIOU = 0.5
 RANDOM_CLASSES = 20
@@ -69,11 +69,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--names-only", action="store_true", help="match queries to class names alone")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         truths = compose(Path(folder), clips=options.clips, split=options.split, rounds=options.rounds, seed=options.seed)
-        detector = Detector()
+        detector = Detector(DetectConfig(query=NAMES_ONLY if options.names_only else QueryConfig()))
         watched = {name: detector.watch(Path(folder) / f"{name}.mp4") for name in {truth.video_id for truth in truths}}
     known = {clip for clip in {truth.clip for truth in truths} if knows(detector, options.clips / clip, label_of(clip, truths))}
     seconds = sum(features.grid.duration_s for features in watched.values())
@@ -126,7 +127,7 @@ def report(
     hits = []
     for truth in sorted(truths, key=lambda truth: truth.label):
         query = getattr(truth, attribute)
-        match = match_query(query, detector.backbone.labels)
+        match = match_query(query, detector.backbone.labels, config=detector.config.query)
         found = detector.find(watched[truth.video_id], [match])
         overlap = overlap_of_first(found, truth)
         hits.append((truth.clip, overlap >= HIT_TIOU))
@@ -179,7 +180,7 @@ def absent(
                 "other actions in other words": sorted({truth.words for truth in others}),
                 "random classes": dice.sample(sorted(set(labels) - present), RANDOM_CLASSES),
             }[kind]
-            matches = [match_query(query, labels) for query in queries]
+            matches = [match_query(query, labels, config=detector.config.query) for query in queries]
             returned += len({found.label for found in detector.find(features, matches)})
             total += len(matches)
         tallies[kind] = Tally(returned, total)

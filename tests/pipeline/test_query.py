@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from tal_run.extractors.errors import TalRunError
+from tal_run.pipeline.paraphrases import paraphrases
 from tal_run.pipeline.query import (
+    NAMES_ONLY,
     ClassAffinity,
     QueryConfig,
     QueryError,
@@ -162,6 +164,39 @@ def test_affinity_is_the_cosine_of_averaged_vectors() -> None:
     assert not match.exact
 
 
+def test_a_class_is_known_by_its_paraphrases_too() -> None:
+    """The mean of the best two cosines among a name and its paraphrases; a class without paraphrases has its name's alone."""
+    labels = ["Using Segway", "zorbing about"]
+    assert paraphrases(labels[0]) == paraphrases("using segway") != ()
+    assert paraphrases(labels[1]) == ()
+    words = sorted({word for phrase in ("using segway", *paraphrases("using segway")) for word in split_words(phrase)})
+    dice = np.random.default_rng(0)
+    table = _table({word: list(dice.normal(size=8)) for word in [*words, "zorbing", "about"]})
+
+    def cosine(a: str, b: str) -> float:
+        one, other = embed(split_words(a), table), embed(split_words(b), table)
+        assert one is not None
+        assert other is not None
+        return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+    for query in (words[0], "zorbing", " ".join(words[1:3])):
+        near = {found.label: found.affinity for found in match_query(query, labels, vectors=table).nearest}
+        best = sorted(cosine(query, known_by) for known_by in ("using segway", *paraphrases("using segway")))[-2:]
+        assert near[labels[0]] == pytest.approx(np.mean(best), abs=1e-5)
+        assert near[labels[1]] == pytest.approx(cosine(query, "zorbing about"), abs=1e-5)
+        alone = {found.label: found.affinity for found in match_query(query, labels, vectors=table, config=NAMES_ONLY).nearest}
+        assert alone[labels[0]] == pytest.approx(cosine(query, "using segway"), abs=1e-5)
+
+
+def test_the_paraphrases_are_words_of_the_table_and_none_is_a_class_name() -> None:
+    from tal_run.pipeline.word_vectors import shipped_word_vectors
+
+    for label in _kinetics():
+        phrases = paraphrases(label)
+        assert 3 <= len(set(phrases)) == len(phrases), label
+        assert all(embed(split_words(phrase), shipped_word_vectors()) is not None for phrase in phrases), label
+
+
 def test_order_case_spacing_and_closed_class_words_do_not_matter() -> None:
     first = match_query("weight golf", ["putt", "lifting weight", "swim"], vectors=TABLE)
     for query in ("golf weight", "GolfWeight", "the weight of the golf", "  WEIGHT -- golf!", "weight_golf"):
@@ -308,7 +343,7 @@ def test_no_labels_match_nothing() -> None:
 def test_a_summary_says_what_matched_and_how_strongly() -> None:
     assert match_query("ArmWrestling", LABELS).summary() == '"ArmWrestling" is the class "arm wrestling"'
     near = match_query("golf golf", ["golf club", "putt", "swim"], vectors=TABLE)
-    assert near.summary() == '"golf golf" matches golf club (1.00), putt (0.80)'
+    assert near.summary() == '"golf golf" matches golf club (1.00)'  # putt is below min_ratio of it
     none = match_query("swim", ["golf", "dive golf"], vectors=TABLE, config=QueryConfig(min_affinity=0.9))
     assert none.summary() == '"swim" matches no class; the nearest are dive golf (0.57), golf (0.00)'
 
@@ -380,17 +415,43 @@ def test_the_right_classes_are_classes() -> None:
     assert all(right <= labels for split in ("tune", "report") for _, right in _pairs(split))
 
 
+def _first_and_three(matches: list[tuple[QueryMatch, set[str]]]) -> tuple[float, float]:
+    found = [[near.label in right for near in match.nearest[:3]] for match, right in matches if right]
+    return float(np.mean([any(hits[:1]) for hits in found])), float(np.mean([any(hits) for hits in found]))
+
+
 def test_the_right_class_is_among_the_first_three(report: list[tuple[QueryMatch, set[str]]]) -> None:
-    """Measured: 73 % first, 86 % among three (``dev``: 48 %, 69 %); the sentence model reaches 72 % and 85 % alone."""
-    found = [[near.label in right for near in match.nearest[:3]] for match, right in report if right]
-    assert np.mean([any(hits) for hits in found]) >= 0.84
-    assert np.mean([any(hits[:1]) for hits in found]) >= 0.70
+    """Measured: 94 % first, 99 % among three."""
+    first, three = _first_and_three(report)
+    assert first >= 0.9
+    assert three >= 0.95
+
+
+def test_names_alone_find_less() -> None:
+    """Measured: 73 % first, 86 % among three; the sentence model itself reaches 72 % and 85 % on names."""
+    labels = _kinetics()
+    first, three = _first_and_three(
+        [(match_query(query, labels, config=NAMES_ONLY), right) for query, right in _pairs("report")]
+    )
+    assert 0.70 <= first <= 0.80
+    assert 0.84 <= three <= 0.90
+
+
+def test_class_names_of_other_data_sets_find_theirs() -> None:
+    """Names by the makers of UCF101, HMDB51, ActivityNet: measured 74 % first, 89 % among three (names alone: 71 %, 85 %)."""
+    labels = _kinetics()
+    with (HERE / "query_dataset_names.csv").open(encoding="utf-8", newline="") as file:
+        pairs = [(row["query"], set(row["right_classes"].split("|"))) for row in csv.DictReader(file)]
+    assert all(right <= set(labels) for _, right in pairs)
+    first, three = _first_and_three([(match_query(query, labels), right) for query, right in pairs])
+    assert first >= 0.7
+    assert three >= 0.87
 
 
 def test_off_topic_queries_match_nothing_and_actions_do(report: list[tuple[QueryMatch, set[str]]]) -> None:
-    """Measured: 1 of 20 off-topic queries and 111 of 124 actions match something."""
+    """Measured: 2 of 20 off-topic queries and 119 of 124 actions match something."""
     assert np.mean([bool(match.classes) for match, right in report if not right]) <= 0.1
-    assert np.mean([bool(match.classes) for match, right in report if right]) >= 0.85
+    assert np.mean([bool(match.classes) for match, right in report if right]) >= 0.93
 
 
 def test_no_query_of_the_pairs_is_a_class_name(report: list[tuple[QueryMatch, set[str]]]) -> None:
@@ -422,7 +483,7 @@ def test_neighbours_that_are_one_entry_are_joined_the_longest_first() -> None:
 
 
 def test_the_dev_pairs_are_apart_and_matched_as_told() -> None:
-    """Measured on the 120 harder ``dev`` pairs: 69 % among the first three."""
+    """Measured on the 120 harder ``dev`` pairs: 96 % among the first three."""
     labels = _kinetics()
     with (HERE / "query_dev_pairs.csv").open(encoding="utf-8", newline="") as file:
         pairs = {row["query"]: set(filter(None, row["right_classes"].split("|"))) for row in csv.DictReader(file)}
@@ -430,4 +491,4 @@ def test_the_dev_pairs_are_apart_and_matched_as_told() -> None:
     actions = {query: right for query, right in pairs.items() if right}
     assert len(actions) == 120
     hits = [{near.label for near in match_query(query, labels).nearest[:3]} & right for query, right in actions.items()]
-    assert np.mean([bool(hit) for hit in hits]) >= 0.67
+    assert np.mean([bool(hit) for hit in hits]) >= 0.93
