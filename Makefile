@@ -1,12 +1,12 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features bench word-vectors clean
+.PHONY: help install test test-slow lint type format features demo bench starter word-vectors clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 CLIPS ?= ../shared/clips
 DATASET ?= videos
-DATA ?= $(DATASET)
+DATA ?=
 OUT ?= out
 # weights and clips that lie beside the project, where they do
 ifneq ($(wildcard ../shared/weights),)
@@ -40,12 +40,25 @@ format: install ## Mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-features: install ## Save features of a folder of videos: make features DATASET=name DATA=folder
-	$(BIN)/tal-run features $(DATA) -o $(OUT)/features/$(DATASET) $(ARGS)
+# a data set that tal-run knows goes by its name, any other by its folder
+features: install ## Save features of a data set: make features DATASET=name DATA=folder
+	@if $(BIN)/tal-run datasets list --names | grep -qx '$(DATASET)'; then set -- --dataset '$(DATASET)' $(DATA); \
+	else set -- $(or $(DATA),$(DATASET)); fi; \
+	$(BIN)/tal-run features "$$@" -o '$(OUT)/features/$(DATASET)' $(ARGS)
+
+demo: install ## Find the long jumps in the video that comes with tal-run; results and a page go to out/demo
+	@mkdir -p $(OUT)/demo
+	@cp pipeline/data/athletics.mp4 $(OUT)/demo/
+	$(BIN)/tal-run detect $(OUT)/demo/athletics.mp4 --backbone starter --query "long jump" \
+		-o $(OUT)/demo/athletics.json -o $(OUT)/demo/athletics.html
 
 bench: install ## Measure localization, speed and memory on real clips: make bench CLIPS=folder
 	$(BIN)/python tests/benchmarks/speed.py --clips $(CLIPS)
 	$(BIN)/python tests/benchmarks/untrimmed.py --clips $(CLIPS)
+
+# two threads that wait without spinning: each takes turns with what draws and decodes
+starter: install ## Train the network that comes with tal-run anew, on made video (three quarters of an hour on two cores)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tal_run.pipeline.train_starter $(ARGS)
 
 word-vectors: install ## Make the shipped word vectors anew (installs torch)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[distil]'

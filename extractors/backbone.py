@@ -69,7 +69,8 @@ class Backbone(Protocol):
     feature_dim: ClassVar[int]
     preprocessing: ClassVar[Preprocessing]
     default_windows: ClassVar[WindowConfig]
-    files: ClassVar[tuple[WeightsFile, ...]]
+    files: ClassVar[tuple[WeightsFile, ...]]  # what has to be found or downloaded
+    multi_label: ClassVar[bool]  # logits answer one question each (sigmoid); otherwise the classes compete (softmax)
     labels: tuple[str, ...]
 
     def __init__(self, *, hook: Hook = ...) -> None:

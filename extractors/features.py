@@ -32,6 +32,7 @@ class FeatureSequence:
         data: one feature vector a window, float32 [T, D].
         grid: where the T windows lie in time.
         logits: the backbone's class logits a window, float32 [T, K], or None.
+        multi_label: each logit answers a question of its own (sigmoid); otherwise the classes compete (softmax).
         labels: names of the K classes.
         video: what was found out about the file.
         decoder: the decoder that gave the frames, ``decord`` or ``pyav``.
@@ -47,6 +48,7 @@ class FeatureSequence:
     decoder: str
     notes: tuple[str, ...] = ()
     padded: bool = False
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         if self.data.ndim != 2 or len(self.data) != self.grid.count:
@@ -55,9 +57,11 @@ class FeatureSequence:
             raise ValueError(f"logits must be [{self.grid.count}, {len(self.labels)}], got {self.logits.shape}")
 
     def probabilities(self) -> NDArray[np.float32]:
-        """Softmax of the logits over the classes, float32 [T, K]."""
+        """The classes' probabilities, float32 [T, K]: sigmoid of the logits if ``multi_label``, else softmax over classes."""
         if self.logits is None:
             raise ValueError("this feature sequence carries no class logits")
+        if self.multi_label:
+            return np.asarray(0.5 + 0.5 * np.tanh(0.5 * self.logits), np.float32)
         odds: NDArray[np.float32] = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
         odds /= odds.sum(axis=1, keepdims=True)
         return odds
@@ -111,6 +115,7 @@ def extract(
             decoder=reader.decoder,
             notes=(*reader.notes, *([_too_short(duration_s, windows)] if padded else [])),
             padded=padded,
+            multi_label=backbone.multi_label,
         )
 
 

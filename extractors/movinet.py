@@ -57,6 +57,7 @@ class MoViNetA0Stream:
     """
 
     name: ClassVar[str] = "movinet-a0-stream"
+    multi_label: ClassVar[bool] = False
     feature_dim: ClassVar[int] = 480
     files: ClassVar[tuple[WeightsFile, ...]] = (NETWORK, LABELS)
     # 172 pixels is A0's resolution; short side and centre crop, as networks of its kind are evaluated

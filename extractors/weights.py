@@ -68,6 +68,11 @@ def locate(*files: WeightsFile, hook: Hook = ignore_progress) -> tuple[Path, ...
     return tuple(path for path in found.values() if path is not None)
 
 
+def at_hand(*files: WeightsFile) -> bool:
+    """Whether all of them are on this machine, with the right content, so that ``locate`` would download nothing."""
+    return all(_find(weights) is not None for weights in files)
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal sha256 of a file, read in pieces."""
     with path.open("rb") as file:

@@ -87,10 +87,10 @@ def _watching_options(command: Command) -> Command:
     """The options of every command that watches videos."""
     for option in reversed(
         [
-            click.option("--backbone", metavar="NAME", help="Network to watch with. [default: movinet-a0-stream]"),
-            click.option("--fps", type=float, help="Frames to look at, a second of video. [default: the backbone's, 5]"),
-            click.option("--window", type=int, help="Frames in one window. [default: the backbone's, 8]"),
-            click.option("--stride", type=int, help="Frames from window to window. [default: the backbone's, 4]"),
+            click.option("--backbone", metavar="NAME", help="Network to watch with. [default: auto, the strongest at hand]"),
+            click.option("--fps", type=float, help="Frames to look at, a second of video. [default: the backbone's]"),
+            click.option("--window", type=int, help="Frames in one window. [default: the backbone's]"),
+            click.option("--stride", type=int, help="Frames from window to window. [default: the backbone's]"),
             click.option(
                 "--decoder",
                 type=click.Choice(["auto", "decord", "pyav"]),
@@ -109,22 +109,30 @@ def _watching_options(command: Command) -> Command:
 @main.command()
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 @click.option("-q", "--query", "queries", multiple=True, metavar="TEXT", help="What to look for, in words. Repeatable.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the detections there.")
+@click.option(
+    "-o",
+    "--output",
+    "targets",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the detections there. Repeatable.",
+)
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["json", "jsonl", "csv"]),
+    type=click.Choice(["json", "jsonl", "csv", "html"]),
     help="[default: by FILE's ending; without -o, a table]",
 )
 @click.option("--word-vectors", metavar="FILE", help="word2vec, GloVe or fastText vectors, instead of tal-run's own.")
 @click.option("--names-only", is_flag=True, help="Match a query to the classes' names alone, not to their paraphrases.")
-@click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: 0.17]")
+@click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: fits the backbone]")
 @click.option("--top", type=int, default=5, show_default=True, help="Without --query: classes to report.")
 @_watching_options
 def detect(
     videos: tuple[str, ...],
     queries: tuple[str, ...],
-    output: Path | None,
+    targets: tuple[Path, ...],
     format_name: str | None,
     word_vectors: str | None,
     names_only: bool,
@@ -135,26 +143,25 @@ def detect(
     """Find actions in videos.
 
     Those asked for with --query or, without one, each video's best classes. Prints a table (plain tab-separated rows
-    when piped), or writes a file with -o. Exit status: 0 done, 1 some videos failed, 2 wrong use.
+    when piped), and writes files with -o. Exit status: 0 done, 1 some videos failed, 2 wrong use.
     """
     from dataclasses import replace
     from functools import partial
 
-    from tal_run.models.actionbytes import ActionBytesConfig
-    from tal_run.pipeline import outputs
-    from tal_run.pipeline.detector import Detector
+    from tal_run.pipeline import outputs, page
+    from tal_run.pipeline.detector import Detector, localization_for
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
     with _errors_as_wrong_use():
-        localization = ActionBytesConfig() if min_score is None else ActionBytesConfig(min_score=min_score)
-        query = NAMES_ONLY if names_only else QueryConfig()
-        config = replace(_config(watching), localization=localization, query=query, top_classes=top)
-        if output:
-            outputs.check_writable(output, inputs=videos)
-            format_name = format_name or outputs.format_of(output)
+        config = replace(_config(watching, display), query=NAMES_ONLY if names_only else QueryConfig(), top_classes=top)
+        if min_score is not None:
+            config = replace(config, localization=replace(localization_for(config.backbone), min_score=min_score))
+        for target in targets:
+            outputs.check_writable(target, inputs=videos)
+        formats = {target: format_name or outputs.format_of(target) for target in targets}
         if word_vectors and not Path(word_vectors).is_file():
             raise WrongUse(f"there is no file {word_vectors} to read word vectors from: check --word-vectors")
         with display.progress() as hook:
@@ -167,21 +174,24 @@ def detect(
     done, status = _watch_all(paths, partial(detector.detect, matches=matches), display)
     names = dict(zip(paths, outputs.video_ids(paths), strict=True))
     results = {names[path]: result for path, result in done.items()}
-    if format_name:
-        text = outputs.rendered(
-            format_name,
-            {video_id: result.detections for video_id, result in results.items()},
-            outputs.external_data(detector, matches, results) if format_name == "json" else None,
-        )
-    if not format_name:
-        display.detections(results, matches)
-    elif not output:
-        click.echo(text, nl=False)
-    else:
-        _write_or_show(output, text, display)
-        display.detections(results, matches, on_stderr=True)
-        display.say(f"wrote {output}")
-    sys.exit(status)
+
+    def rendered(format_name: str, *, beside: Path | None = None) -> str:
+        if format_name == "html":
+            return page.rendered(results, matches, backbone=detector.backbone.name, beside=beside)
+        by_video = {video_id: result.detections for video_id, result in results.items()}
+        made_by = outputs.external_data(detector, matches, results) if format_name == "json" else None
+        return outputs.rendered(format_name, by_video, made_by)
+
+    if format_name and not targets:
+        click.echo(rendered(format_name), nl=False)
+        sys.exit(status)
+    written = [target for target in formats if _write_or_show(target, rendered(formats[target], beside=target), display)]
+    # standard output is free for the table unless a result goes there
+    is_taken = len(written) < len(formats) or any(map(outputs.is_stream, formats))
+    display.detections(results, matches, on_stderr=is_taken, is_written=bool(targets))
+    if written:
+        display.say(f"wrote {' and '.join(map(str, written))}")
+    sys.exit(status if len(written) == len(formats) else SOME_FAILED)
 
 
 @main.command()
@@ -200,7 +210,7 @@ def features(inputs: tuple[str, ...], output: Path, **watching: Any) -> None:
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
     with _errors_as_wrong_use():
-        config = _config(watching)
+        config = _config(watching, display)
         videos = _each_once(outputs.videos_in(inputs))
         outputs.make_folder(output)
         with display.progress() as hook:
@@ -217,15 +227,18 @@ def features(inputs: tuple[str, ...], output: Path, **watching: Any) -> None:
     sys.exit(status)
 
 
-def _config(watching: Mapping[str, Any]) -> DetectConfig:
+def _config(watching: Mapping[str, Any], display: Screen) -> DetectConfig:
     """The configuration that the common options ask for; what is not given stays as the backbone has it."""
     from dataclasses import replace
 
-    from tal_run.extractors import EXTRACTORS
-    from tal_run.extractors.registry import DEFAULT_BACKBONE, require_known
+    from tal_run.extractors.registry import AUTO, DEFAULT_BACKBONE, EXTRACTORS, resolve, stronger
     from tal_run.pipeline.detector import DetectConfig
 
-    name = require_known(watching["backbone"] or DEFAULT_BACKBONE)
+    asked_for = watching["backbone"] or DEFAULT_BACKBONE
+    name = resolve(asked_for)
+    if asked_for == AUTO:
+        better = stronger(name)
+        display.say(f"backbone: {name}" + (f" (a stronger one: --backbone {better}, downloaded once)" if better else ""))
     given = {
         field: watching[option]
         for option, field in (("fps", "fps"), ("window", "window_frames"), ("stride", "stride_frames"))
@@ -264,8 +277,12 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Scre
     return done, SOME_FAILED if len(done) < len(paths) else DONE
 
 
-def _write_or_show(target: Path, text: str, display: Screen) -> None:
-    """Write a result; where that fails at the last moment, hand it out on standard output: nothing is lost."""
+def _write_or_show(target: Path, text: str, display: Screen) -> bool:
+    """Write a result; where that fails at the last moment, hand it out on standard output: nothing is lost.
+
+    Returns:
+        Whether it was written.
+    """
     from tal_run.pipeline import outputs
 
     try:
@@ -273,7 +290,8 @@ def _write_or_show(target: Path, text: str, display: Screen) -> None:
     except outputs.OutputError as error:
         click.echo(text, nl=False)
         display.error(f"{error}; what was to be written is on standard output")
-        sys.exit(SOME_FAILED)
+        return False
+    return True
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import FeatureSequence, extract
 from tal_run.extractors.hooks import Hook, ignore_progress
-from tal_run.extractors.registry import DEFAULT_BACKBONE
+from tal_run.extractors.registry import DEFAULT_BACKBONE, resolve
 from tal_run.extractors.video import VideoInfo
 from tal_run.models import HEADS, Detection
 from tal_run.models.actionbytes import ActionBytesConfig
@@ -30,6 +30,13 @@ from tal_run.pipeline.query import QueryConfig, QueryMatch, match_query
 
 if TYPE_CHECKING:
     from tal_run.pipeline.query import Vectors
+
+
+# Thresholds that fit a backbone's scores, chosen on videos that nothing is reported on; others take ActionBytesConfig's.
+LOCALIZATION: dict[str, ActionBytesConfig] = {
+    "movinet-a0-stream": ActionBytesConfig(),
+    "starter": ActionBytesConfig(),
+}
 
 
 class NothingMatchesError(TalRunError):
@@ -41,11 +48,11 @@ class DetectConfig:
     """All that steers a detection; each stage's own configuration says where its defaults come from.
 
     Attributes:
-        backbone: name of the network (``EXTRACTORS``).
+        backbone: name of the network (``EXTRACTORS``), or ``auto``: the strongest one at hand.
         head: name of the head (``HEADS``).
         windows: how the video is cut; None: as the backbone likes it.
         decoder: ``auto``, ``decord`` or ``pyav``.
-        localization: the head's thresholds.
+        localization: the head's thresholds; None: those that fit the backbone (``LOCALIZATION``).
         query: how words are matched to classes.
         top_classes: without a query, report at most so many classes of a video, the best first.
     """
@@ -54,7 +61,7 @@ class DetectConfig:
     head: str = "actionbytes"
     windows: WindowConfig | None = None
     decoder: str = "auto"
-    localization: ActionBytesConfig = field(default_factory=ActionBytesConfig)
+    localization: ActionBytesConfig | None = None
     query: QueryConfig = field(default_factory=QueryConfig)
     top_classes: int = 5
 
@@ -99,6 +106,7 @@ class Detector:
     def __init__(self, config: DetectConfig | None = None, *, vectors: Vectors = None, hook: Hook = ignore_progress) -> None:
         self.config = config or DetectConfig()
         self.backbone = create_backbone(self.config.backbone, hook=hook)
+        self.localization = self.config.localization or localization_for(self.backbone.name)
         self._vectors = vectors
 
     @property
@@ -168,8 +176,8 @@ class Detector:
     def _find_best_classes(self, features: FeatureSequence) -> list[Detection]:
         probabilities = features.probabilities()
         # no segment of a class can score above the class's largest activation
-        possible = probabilities.max(axis=0) >= self.config.localization.min_score
-        if self.config.localization.first_stage:
+        possible = probabilities.max(axis=0) >= self.localization.min_score
+        if self.localization.first_stage:
             possible &= first_stage_classes(probabilities)
         by_class = [
             self._localize(features, probabilities[:, index], features.labels[index]) for index in np.flatnonzero(possible)
@@ -179,13 +187,18 @@ class Detector:
 
     def _localize(self, features: FeatureSequence, activation: NDArray[np.float32], label: str) -> list[Detection]:
         localize = HEADS[self.config.head]
-        segments, scores = localize(features.data, activation, config=self.config.localization)
+        segments, scores = localize(features.data, activation, config=self.localization)
         seconds = features.grid.segments_to_seconds(segments)
         return [
             Detection(float(start), float(end), label, float(score))
             for (start, end), score in zip(seconds, scores, strict=True)
             if end > start  # cells behind the video's end are empty
         ]
+
+
+def localization_for(backbone: str) -> ActionBytesConfig:
+    """The head's thresholds that fit the scores of a backbone, by its name (or ``auto``)."""
+    return LOCALIZATION.get(resolve(backbone), ActionBytesConfig())
 
 
 def detect(

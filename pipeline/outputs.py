@@ -1,7 +1,7 @@
 """Detections as files and rows. Every file is written to a temporary name and renamed: it is whole or not there.
 
 ``json`` is ActivityNet's results form; what made it goes under ``external_data``. ``csv`` has the columns of a ground
-truth file and ``score``; ``jsonl`` has one detection a line.
+truth file and ``score``; ``jsonl`` has one detection a line; ``html`` is a page to look at (``page.py``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tal_run.models import Detection
 from tal_run.pipeline.detector import Detector, VideoResult
 from tal_run.pipeline.query import QueryMatch
 
-FORMATS = ("json", "jsonl", "csv")
+FORMATS = ("json", "jsonl", "csv", "html")
 VIDEO_ENDINGS = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"})
 COLUMNS = ("video_id", "label", "start_s", "end_s", "score")
 
@@ -140,7 +140,7 @@ def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Ma
             "weights": {file.file_name: file.sha256 for file in detector.backbone.files},
             "windows": asdict(detector.windows),
         },
-        "head": {"name": detector.config.head, **asdict(detector.config.localization)},
+        "head": {"name": detector.config.head, **asdict(detector.localization)},
         "queries": {
             _text(match.query): {
                 "exact": match.exact,
@@ -236,6 +236,8 @@ def write(target: Path, text: str) -> None:
 def write_features(target: Path, features: FeatureSequence) -> None:
     """Save a feature sequence as .npz: ``features`` [T, D], ``logits`` [T, K], ``seconds`` [T, 2], ``labels`` [K].
 
+    ``multi_label`` says whether the logits go through a sigmoid each or a softmax together.
+
     Plain arrays, nothing pickled: ``numpy.load`` reads them as it is. Raises OutputError as ``write`` does.
     """
     starts = features.grid.centers_s - features.grid.window_s / 2
@@ -243,6 +245,7 @@ def write_features(target: Path, features: FeatureSequence) -> None:
         "features": features.data,
         "seconds": np.stack([starts, starts + features.grid.window_s], axis=1),  # [T, 2]
         "labels": np.array(features.labels),
+        "multi_label": np.array(features.multi_label),
     }
     if features.logits is not None:
         arrays["logits"] = features.logits

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.wire import printable
+from tal_run.pipeline.page import clock
 
 if TYPE_CHECKING:
     from tal_run.pipeline.detector import VideoResult
@@ -100,10 +101,20 @@ class Screen:
         finally:
             bar.stop()
 
-    def detections(self, results: Mapping[str, VideoResult], matches: Sequence[QueryMatch], *, on_stderr: bool = False) -> None:
-        """A table on a terminal; tab-separated rows (video, from, to, label, score, matched classes) when piped."""
+    def detections(
+        self,
+        results: Mapping[str, VideoResult],
+        matches: Sequence[QueryMatch],
+        *,
+        on_stderr: bool = False,
+        is_written: bool = False,
+    ) -> None:
+        """A table on a terminal; tab-separated rows (video, from, to, label, score, matched classes) when piped.
+
+        Not if it is quiet and the results are written elsewhere.
+        """
         console = self._err if on_stderr else self._out
-        if on_stderr and self._quiet:
+        if is_written and self._quiet:
             return
         matched = {match.query: ", ".join(f"{c.label} {c.affinity:.2f}" for c in match.classes) for match in matches}
         rows: list[Row] = [
@@ -132,7 +143,7 @@ class Screen:
         if asked:
             table.add_column("matched classes", overflow="fold")
         for name, start_s, end_s, label, score, classes in rows:
-            cells = [_clock(start_s), _clock(end_s), _safe(label), f"{score:.2f}"]
+            cells = [clock(start_s), clock(end_s), _safe(label), f"{score:.2f}"]
             table.add_row(*([_safe(name)] if several else []), *cells, *([_safe(classes)] if asked else []))
         console.print(table)
 
@@ -147,15 +158,6 @@ class Screen:
                 self.say(f"{where}nothing like {', '.join(missing)} was found")
             if not matches and not found:
                 self.say(f"{where}no class stood out")
-
-
-def _clock(seconds: float) -> str:
-    """Seconds as people read players' clocks: 0:07.2, 1:02:07.2."""
-    tenths = round(seconds * 10)
-    minutes, tenths = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    tail = f"{tenths // 10:02d}.{tenths % 10}"
-    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
 
 
 def _safe(text: str) -> str:

@@ -36,6 +36,7 @@ class ColourBackbone:
     preprocessing: ClassVar[Preprocessing] = Preprocessing(short_side=24, crop=(24, 24))
     default_windows: ClassVar[WindowConfig] = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
     files: ClassVar[tuple[WeightsFile, ...]] = ()
+    multi_label: ClassVar[bool] = False
 
     def __init__(self, *, hook: Hook = ignore_progress) -> None:
         self.labels = tuple(LABELS)

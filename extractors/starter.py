@@ -1,0 +1,182 @@
+"""The starter: the small network that comes with tal-run, made from nothing but tal-run's own made video.
+
+``starter_network.py`` is the network, ``pipeline/train_starter.py`` how it was trained (``make starter``). Its weights are a
+safetensors file of half-precision numbers, whose metadata say what they must not be parted from: the labels, the
+preprocessing, the network's size and the recipe. Computation is in single precision.
+
+Its scores are answers to independent questions, one a label: two people may act at once, and background is "none of them".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tal_run.extractors.backbone import BackboneError, Preprocessing, WindowConfig
+from tal_run.extractors.files import written_whole
+from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.weights import WeightsError, WeightsFile
+
+if TYPE_CHECKING:
+    from tal_run.extractors.starter_network import StarterNetwork
+
+WEIGHTS_NAME = "starter.safetensors"
+FORMAT = "tal-run starter 1"  # the one entry of the metadata
+
+# What made video is drawn at (320 x 240), shrunk: people are 24 to 76 pixels tall.
+PREPROCESSING = Preprocessing(short_side=96, crop=(96, 128))
+# 1.28 s see a swing, a kick or the flight of a jump whole; a look each 0.32 s places its ends
+WINDOWS = WindowConfig(fps=12.5, window_frames=16, stride_frames=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StarterWeights:
+    """A trained network with what belongs to it.
+
+    Attributes:
+        network: in evaluation mode.
+        labels: names of its K classes.
+        recipe: how it was trained, for people: names and values that JSON can hold.
+    """
+
+    network: StarterNetwork
+    labels: tuple[str, ...]
+    recipe: dict[str, Any]
+
+
+class Starter:
+    """The shipped network with its preprocessing and its labels.
+
+    Args:
+        device: where torch computes, ``cpu`` or ``cuda``.
+        path: other weights of the same kind; None: those that come with tal-run.
+        hook: never called; nothing is downloaded.
+
+    Raises:
+        WeightsError: the weights are missing or not of this kind.
+        BackboneError: torch or another package that it needs is not installed, or the device is not there.
+    """
+
+    name: ClassVar[str] = "starter"
+    feature_dim: ClassVar[int] = 256
+    preprocessing: ClassVar[Preprocessing] = PREPROCESSING
+    default_windows: ClassVar[WindowConfig] = WINDOWS
+    files: ClassVar[tuple[WeightsFile, ...]] = ()
+    multi_label: ClassVar[bool] = True  # a sigmoid a class, not a softmax over them
+
+    def __init__(
+        self, *, device: str = "cpu", path: str | os.PathLike[str] | None = None, hook: Hook = ignore_progress
+    ) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise BackboneError(f"the starter needs {error.name}, which is not installed: pip install {error.name}") from error
+        self._torch = torch
+        weights = _packaged() if path is None else read_weights(path)
+        if weights.network.config.feature_dim != self.feature_dim:
+            raise WeightsError(f"the weights give {weights.network.config.feature_dim} features, not {self.feature_dim}")
+        self.labels = weights.labels
+        self.recipe = weights.recipe
+        try:
+            self._network = weights.network.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise BackboneError(f"the starter cannot work on {device!r}: {error}") from error
+        self._device = device
+
+    def __call__(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One window of frames, uint8 RGB [T, 96, 128, 3], as (features [256], logits [K])."""
+        with self._torch.inference_mode():
+            features = self._network.features(self._torch.from_numpy(np.array(frames[None])).to(self._device))  # [1, D]
+            logits = self._network.classify(features)
+        return features[0].cpu().numpy(), logits[0].cpu().numpy()
+
+
+def write_weights(
+    path: str | os.PathLike[str], network: StarterNetwork, *, labels: Sequence[str], recipe: dict[str, Any]
+) -> None:
+    """Write a network as ``read_weights`` reads it, rounded to half precision; whole or not at all.
+
+    Raises:
+        ValueError: the network has not one class a label.
+        OSError: the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    if len(labels) != network.config.classes:
+        raise ValueError(f"{len(labels)} labels for {network.config.classes} classes")
+    tensors = {
+        name: np.ascontiguousarray(tensor.detach().cpu().numpy().astype(np.float16))
+        for name, tensor in network.state_dict().items()
+        if tensor.is_floating_point()  # the rest are batch normalisation's counters
+    }
+    card = {"labels": list(labels), "preprocessing": _preprocessing(), "network": asdict(network.config), "recipe": recipe}
+    # one entry: safetensors writes several in an order that changes from run to run
+    content = save(tensors, {FORMAT: json.dumps(card)})
+    with written_whole(path) as part:
+        part.write_bytes(content)
+
+
+def read_weights(path: str | os.PathLike[str]) -> StarterWeights:
+    """The network in a file that ``write_weights`` wrote.
+
+    Raises:
+        WeightsError: the file is missing, damaged, of another kind, or made for other preprocessing.
+        BackboneError: a package that it needs is not installed.
+    """
+    try:
+        import torch
+        from safetensors import SafetensorError, safe_open
+
+        from tal_run.extractors.starter_network import StarterConfig, StarterNetwork
+    except ImportError as error:
+        raise BackboneError(f"the starter needs {error.name}, which is not installed: pip install {error.name}") from error
+    shown = os.fspath(path)
+    try:
+        with safe_open(shown, framework="np") as file:
+            metadata = file.metadata() or {}
+            if FORMAT not in metadata:
+                raise WeightsError(f"{shown} is not a file of starter weights ({FORMAT!r}): make it anew with `make starter`")
+            names = file.keys()
+            state = {name: torch.from_numpy(file.get_tensor(name).astype(np.float32)) for name in names}
+        card = json.loads(metadata[FORMAT])
+        labels = tuple(str(label) for label in card["labels"])
+        size: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in card["network"].items()
+        }
+        trained_on, recipe = card["preprocessing"], dict(card["recipe"])
+        network = StarterNetwork(StarterConfig(**size))
+        missing, unknown = network.load_state_dict(state, strict=False)
+    except OSError as error:
+        raise WeightsError(f"the starter's weights {shown} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise WeightsError(f"{shown} holds damaged starter weights ({error}): make them anew with `make starter`") from error
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unknown or len(labels) != network.config.classes:
+        raise WeightsError(f"{shown} does not hold the network that it says it holds: make it anew with `make starter`")
+    if trained_on != _preprocessing():
+        raise WeightsError(f"{shown} was trained on other pictures ({trained_on}): make it anew with `make starter`")
+    return StarterWeights(network=network.eval().requires_grad_(False), labels=labels, recipe=recipe)
+
+
+def _preprocessing() -> dict[str, Any]:
+    """What a file of weights was trained on, in JSON's terms."""
+    return {
+        "short_side": PREPROCESSING.short_side,
+        "crop": list(PREPROCESSING.crop),
+        "fps": WINDOWS.fps,
+        "window_frames": WINDOWS.window_frames,
+    }
+
+
+def _packaged() -> StarterWeights:
+    """The weights that come with tal-run."""
+    with resources.as_file(resources.files("tal_run.extractors") / "data" / WEIGHTS_NAME) as path:
+        return read_weights(Path(path))

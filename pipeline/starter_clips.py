@@ -1,0 +1,289 @@
+"""What the starter learns from: made clips as grey pictures in one array, windows cut out of them, and what is done to those.
+
+The network must know motion, not one look's clothes, places, light and cameras. So whatever may differ between looks is
+varied once more here: position, size, side, light, sharpness, noise, moving cameras, things in front, two scenes in one.
+
+Clips are kept at twice the network's frame rate, so that a window may start and be played at finer steps than its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from tal_run.extractors.files import written_whole
+from tal_run.extractors.starter import PREPROCESSING, WINDOWS
+from tal_run.extractors.starter_network import GREY_WEIGHTS
+from tal_run.extractors.video import open_video
+
+logger = logging.getLogger(__name__)
+
+OVERSAMPLING = 2  # stored frames a frame of the network
+STORED_FPS = OVERSAMPLING * WINDOWS.fps
+# Made clips of no more than this have their action in the middle, not from end to end.
+CENTRED_S = 2.0
+BACKGROUND = -1
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """A trimmed clip: where it lies, what it shows (None: no action) and which part of the data set it belongs to."""
+
+    path: Path
+    label: str | None
+    subset: str
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The frames of many clips, end to end.
+
+    Attributes:
+        frames: uint8 [N, H, W], grey, ``STORED_FPS`` a second.
+        starts: int64 [clips + 1]; clip i is frames[starts[i]:starts[i + 1]].
+        classes: int64 [clips], index of the label or ``BACKGROUND``.
+    """
+
+    frames: Pixels
+    starts: NDArray[np.int64]
+    classes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def length(self, clip: int) -> int:
+        """Frames of a clip."""
+        return int(self.starts[clip + 1] - self.starts[clip])
+
+    def window(self, clip: int, times: NDArray[np.float64]) -> Pixels:
+        """Frames of a clip at times [T], counted in stored frames, the first and the last held beyond its ends."""
+        nearest = np.clip(np.rint(times).astype(np.int64), 0, self.length(clip) - 1)
+        frames: Pixels = self.frames[self.starts[clip] + nearest]
+        return frames
+
+
+def read_clips(files: Sequence[ClipFile], labels: Sequence[str], *, cache: Path, workers: int = 2) -> Clips:
+    """Decode clips once and keep their frames in ``cache``, from where they are mapped, now and the next time.
+
+    Raises:
+        VideoError: a clip cannot be read.
+        ValueError: a clip has a label that is not among ``labels``.
+    """
+    index = {label: position for position, label in enumerate(labels)}
+    for file in files:
+        if file.label is not None and file.label not in index:
+            raise ValueError(f"{file.path} is labelled {file.label!r}, which is none of {', '.join(labels)}")
+    classes = np.array([BACKGROUND if file.label is None else index[file.label] for file in files], np.int64)
+    table, stamp = cache.with_suffix(".json"), [[str(file.path), file.path.stat().st_mtime_ns] for file in files]
+    known = json.loads(table.read_text(encoding="utf-8")) if table.is_file() and cache.is_file() else {}
+    if known.get("files") != stamp:
+        lengths = _decode_all([file.path for file in files], cache, workers=workers)
+        known = {"files": stamp, "lengths": lengths}
+        with written_whole(table) as part:
+            part.write_text(json.dumps(known), encoding="utf-8")
+    starts = np.concatenate([[0], np.cumsum(known["lengths"])]).astype(np.int64)
+    frames: Pixels = np.memmap(cache, np.uint8, mode="r", shape=(int(starts[-1]), *PREPROCESSING.crop))
+    return Clips(frames, starts, classes)
+
+
+def _decode_all(paths: Sequence[Path], cache: Path, *, workers: int) -> list[int]:
+    """Write the clips' frames to ``cache``, end to end; how many each has."""
+    lengths = []
+    with written_whole(cache) as part, part.open("wb") as file, ThreadPoolExecutor(workers) as pool:
+        # threads suffice, as each reader decodes in a process of its own;
+        # a few dozen at a time, so that what is read waits on the disk and not in memory
+        for first in range(0, len(paths), 64):
+            for frames in pool.map(read_grey, paths[first : first + 64]):
+                file.write(frames.tobytes())
+                lengths.append(len(frames))
+            logger.info("read %d of %d clips", len(lengths), len(paths))
+    return lengths
+
+
+def read_grey(path: Path) -> Pixels:
+    """A video as the network's grey pictures, uint8 [N, H, W], ``STORED_FPS`` a second."""
+    weights = np.array(GREY_WEIGHTS, np.float32)
+    with open_video(path, decoder="pyav") as video:
+        chunks = video.frames(fps=STORED_FPS, short_side=PREPROCESSING.short_side, crop=PREPROCESSING.crop)
+        return np.concatenate([np.rint(chunk.frames @ weights).astype(np.uint8) for chunk in chunks])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What is done to windows in training; shares are of the windows. Set by judgement, not tuned.
+
+    Attributes:
+        background_share: windows that show no action.
+        speed: playing speed, lowest and highest.
+        centre_jitter_s: how far from the middle a window of a short clip may be.
+        boundary_share: windows in which a background clip and an action follow one another.
+        mixed_share: windows that show two clips at once.
+        zoom: size, smallest and largest.
+        shift: how far the picture is moved, as a share of its half sides.
+        turn_deg: the most it is turned.
+        camera_share: windows with a moving camera added; ``camera`` how far it goes in a window (half sides).
+        flicker: deviation of each frame's light, as a share of it.
+        noise: the most deviation of the noise, in grey levels.
+        cover_share: windows with something in front.
+    """
+
+    background_share: float = 0.25
+    speed: tuple[float, float] = (0.75, 1.33)
+    centre_jitter_s: float = 0.16
+    boundary_share: float = 0.08
+    mixed_share: float = 0.1
+    zoom: tuple[float, float] = (0.8, 1.3)
+    shift: float = 0.2
+    turn_deg: float = 5.0
+    camera_share: float = 0.3
+    camera: float = 0.2
+    flicker: float = 0.02
+    noise: float = 10.0
+    cover_share: float = 0.2
+
+
+class WindowSampler:
+    """Training windows without end: clips drawn evenly over the classes, a window of each, what must be told about it."""
+
+    def __init__(self, clips: Clips, *, classes: int, config: AugmentConfig, seed: int) -> None:
+        self._clips, self._classes, self._config = clips, classes, config
+        self._rng = np.random.default_rng([seed, 1])
+        self._torch_rng = torch.Generator().manual_seed(seed)
+        members = [np.flatnonzero(clips.classes == index) for index in range(classes)]
+        self._members = [clip_indices for clip_indices in members if len(clip_indices)]
+        self._background = np.flatnonzero(clips.classes == BACKGROUND)
+        if not self._members:
+            raise ValueError("there is nothing to learn: no clip shows an action")
+
+    def batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """Grey windows, float [B, T, H, W] in 0..255, and how much of each class they show, float [B, K] in 0..1."""
+        windows, targets = zip(*(self.example() for _ in range(size)), strict=True)
+        clips = torch.from_numpy(np.stack(windows)).float()
+        return augment(clips, self._config, generator=self._torch_rng), torch.from_numpy(np.stack(targets))
+
+    def example(self) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+        """One window as it is before it is varied, [T, H, W], and its target [K]."""
+        rng, config = self._rng, self._config
+        draw = rng.random()
+        frames, target = self._window(self._some_clip())
+        if draw < config.boundary_share and len(self._background):
+            before, _ = self._window(int(rng.choice(self._background)))
+            share = rng.uniform(0.15, 0.85)
+            cut = round(len(frames) * share)  # frames of background
+            parts = (before[:cut], frames[cut:]) if rng.random() < 0.5 else (frames[:-cut], before[-cut:])
+            return np.concatenate(parts), target * np.float32(1 - cut / len(frames))
+        if draw < config.boundary_share + config.mixed_share:
+            other, other_target = self._window(self._some_clip())
+            weight = np.float32(rng.uniform(0.35, 0.65))
+            return weight * frames + (1 - weight) * other, np.maximum(target, other_target)
+        return frames, target
+
+    def _some_clip(self) -> int:
+        if len(self._background) and self._rng.random() < self._config.background_share:
+            return int(self._rng.choice(self._background))
+        return int(self._rng.choice(self._members[self._rng.integers(len(self._members))]))
+
+    def _window(self, clip: int) -> tuple[Pixels, NDArray[np.float32]]:
+        """A window of a clip and its target [K]."""
+        rng, length = self._rng, self._clips.length(clip)
+        speed = float(np.exp(rng.uniform(*np.log(self._config.speed))))
+        times = OVERSAMPLING * speed * np.arange(WINDOWS.window_frames)
+        room = length - 1 - times[-1]
+        if length <= CENTRED_S * STORED_FPS + 1:
+            start = room / 2 + rng.uniform(-1, 1) * self._config.centre_jitter_s * STORED_FPS
+        else:
+            start = rng.uniform(min(0.0, room), max(0.0, room))
+        target = np.zeros(self._classes, np.float32)
+        if self._clips.classes[clip] != BACKGROUND:
+            target[self._clips.classes[clip]] = 1
+        return self._clips.window(clip, start + times), target
+
+
+def centre_windows(clips: Clips, clip: int, *, stride_frames: int = WINDOWS.stride_frames) -> Pixels:
+    """Windows of a clip as it is watched in earnest, uint8 [W, T, H, W]: every ``stride_frames``, of a short one the middle."""
+    times = OVERSAMPLING * np.arange(WINDOWS.window_frames, dtype=np.float64)
+    room = clips.length(clip) - 1 - times[-1]
+    starts = np.arange(0, room + 1e-6, OVERSAMPLING * stride_frames)
+    if clips.length(clip) <= CENTRED_S * STORED_FPS + 1 or not len(starts):
+        starts = np.array([room / 2])
+    return np.stack([clips.window(clip, start + times) for start in starts])
+
+
+def augment(clips: Tensor, config: AugmentConfig, *, generator: torch.Generator) -> Tensor:
+    """Windows [B, T, H, W] of 0..255 as another camera, in another light, might have taken them; same shape and range."""
+    seen = _cover(_move_camera(clips, config, generator), config, generator)
+    count = len(seen)
+    share = _uniform(generator, count, 1, 1, 1)
+    seen = torch.where(share < 0.2, F.avg_pool2d(seen, 3, stride=1, padding=1, count_include_pad=False), seen)
+    gamma = torch.exp2(_uniform(generator, count, 1, 1, 1, low=-0.8, high=0.8))
+    seen = (seen / 255).clamp(1e-3, 1).pow(gamma)
+    seen = torch.where(_uniform(generator, count, 1, 1, 1) < 0.1, 1 - seen, seen)  # who is darker than the ground
+    flicker = 1 + config.flicker * torch.randn(count, seen.shape[1], 1, 1, generator=generator)
+    deviation = _uniform(generator, count, 1, 1, 1, high=config.noise / 255)
+    # one plane of noise a batch, rolled to another place in each window: a tenth of the time of drawing all
+    noise = torch.randn(seen.shape[1:], generator=generator)
+    noise = torch.stack([torch.roll(noise, 37 * index, dims=-1) for index in range(count)])
+    return (seen * flicker + deviation * noise).clamp(0, 1) * 255
+
+
+def _move_camera(clips: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Mirror, zoom, turn and shift each window; in some, go on doing so from frame to frame."""
+    count, frames, height, width = clips.shape
+
+    def draw(low: float, high: float) -> Tensor:
+        return _uniform(generator, count, 1, low=low, high=high)
+
+    pace = torch.linspace(-0.5, 0.5, frames) * (draw(0, 1) < config.camera_share)  # [B, T]
+    zoom = torch.exp(-draw(*np.log(config.zoom)) + pace * draw(-0.2, 0.2))
+    turn = torch.deg2rad(draw(-config.turn_deg, config.turn_deg)).expand(count, frames)
+    side = torch.where(draw(0, 1) < 0.5, -1.0, 1.0)
+    across = draw(-config.shift, config.shift) + pace * draw(-config.camera, config.camera)
+    along = draw(-config.shift, config.shift) * 0.6 + pace * draw(-config.camera, config.camera) * 0.5
+    aspect = width / height
+    affine = torch.stack(
+        [
+            torch.stack([side * zoom * turn.cos(), -side * zoom * turn.sin() / aspect, across], dim=-1),
+            torch.stack([zoom * turn.sin() * aspect, zoom * turn.cos(), along], dim=-1),
+        ],
+        dim=-2,
+    )  # [B, T, 2, 3]
+    grid = F.affine_grid(affine.reshape(-1, 2, 3), [count * frames, 1, height, width], align_corners=False)
+    moved = F.grid_sample(clips.reshape(-1, 1, height, width), grid, padding_mode="reflection", align_corners=False)
+    return moved.reshape(clips.shape)
+
+
+def _cover(clips: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Put a plain rectangle, which stands still, in front of some windows."""
+    count, _, height, width = clips.shape
+    covered = clips.clone()
+    size = _uniform(generator, count, 2, low=0.08, high=0.35)
+    corner = _uniform(generator, count, 2) * (1 - size)
+    shade = _uniform(generator, count, high=255)
+    for index in torch.nonzero(_uniform(generator, count) < config.cover_share).flatten().tolist():
+        (top, left), (tall, wide) = corner[index].tolist(), size[index].tolist()
+        rows = slice(int(top * height), int((top + tall) * height))
+        columns = slice(int(left * width), int((left + wide) * width))
+        covered[index, :, rows, columns] = shade[index]
+    return covered
+
+
+def _uniform(generator: torch.Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+    return low + (high - low) * torch.rand(*shape, generator=generator)
+
+
+def describe(config: Any) -> dict[str, Any]:
+    """A configuration as JSON has it."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(config).items()}

@@ -1,0 +1,143 @@
+"""How well the starter finds actions in made untrimmed video, of the look that it learnt from and of the other one.
+
+    python tests/benchmarks/made_video.py [--videos 60] [--seed 2] [--look LOOK]... [--keep FOLDER] [--weights FILE]
+
+For every action: of the videos that hold it, in how many the first detection of a query by its name overlaps a true
+stretch with tIoU >= 0.5; AP at that overlap; and of the queries for actions that a video does not hold, how many return
+anything. The seeds of training (``train_starter.SEED``) and of choosing thresholds (``CALIBRATION_SEED``) are others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tal_run.eval.annotations import GroundTruth, VideoTruth
+from tal_run.eval.average_precision import average_precision, mean_average_precision
+from tal_run.eval.synthetic import LOOKS, synthesize
+from tal_run.extractors import FeatureSequence
+from tal_run.extractors.starter import Starter
+from tal_run.models import Detection
+from tal_run.models.postprocess import tiou
+from tal_run.pipeline import DetectConfig, Detector
+from tal_run.pipeline.query import match_query
+
+HIT_TIOU = 0.5
+CALIBRATION_SEED = 1
+LOWEST_SCORE = 0.01  # for AP, which ranks detections and needs no threshold
+
+Found = dict[str, dict[str, list[Detection]]]  # video, label
+
+
+@dataclass(frozen=True)
+class Score:
+    """One action over all videos."""
+
+    label: str
+    hits: int
+    videos: int
+    average_precision: float
+    absent_returned: int
+    absent: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--videos", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--look", action="append", choices=LOOKS)
+    parser.add_argument("--keep", type=Path, help="a folder for the videos, used again next time")
+    parser.add_argument("--weights", type=Path, help="other weights of the starter")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        for look in options.look or LOOKS:
+            folder = (options.keep or Path(scratch)) / f"{look}_{options.seed}"
+            truth = synthesize(folder, videos=options.videos, seed=options.seed, look=look, workers=2)
+            detector = Detector(DetectConfig(backbone="starter"))
+            if options.weights:
+                detector.backbone = Starter(path=options.weights)
+            started = time.monotonic()
+            watched = watch_all(detector, folder, truth)
+            took_s = time.monotonic() - started
+            length_s = sum(features.grid.duration_s for features in watched.values())
+            print(
+                f"{look}: {len(watched)} videos, {length_s / 60:.1f} minutes, watched {length_s / took_s:.1f} times real time"
+            )
+            show(scores(detector, watched, truth))
+
+
+def watch_all(detector: Detector, folder: Path, truth: GroundTruth) -> dict[str, FeatureSequence]:
+    return {v.video_id: detector.watch(folder / str(v.subset) / f"{v.video_id}.mp4") for v in truth.videos}
+
+
+def scores(detector: Detector, watched: dict[str, FeatureSequence], truth: GroundTruth) -> list[Score]:
+    shown = find_all(detector, watched)
+    low = Detector.__new__(Detector)
+    low.__dict__.update(detector.__dict__, localization=replace(detector.localization, min_score=LOWEST_SCORE))
+    everything = find_all(low, watched)
+    return [score(label, shown, everything, truth.videos) for label in detector.backbone.labels]
+
+
+def find_all(detector: Detector, watched: dict[str, FeatureSequence]) -> Found:
+    matches = {label: match_query(label, detector.backbone.labels) for label in detector.backbone.labels}
+    return {
+        video_id: {label: detector.find(features, [match]) for label, match in matches.items()}
+        for video_id, features in watched.items()
+    }
+
+
+def score(label: str, shown: Found, everything: Found, videos: Sequence[VideoTruth]) -> Score:
+    hits = with_it = returned = 0
+    for video in videos:
+        true = stretches(video, label)
+        found = shown[video.video_id][label]
+        if len(true):
+            with_it += 1
+            first = [[d.start_s, d.end_s] for d in found[:1]]
+            hits += bool(first) and float(tiou(first, true).max()) >= HIT_TIOU
+        else:
+            returned += bool(found)
+    ranked = [(i, d) for i, video in enumerate(videos) for d in everything[video.video_id][label]]
+    precision = average_precision(
+        np.concatenate([stretches(video, label) for video in videos]),
+        np.concatenate([[i] * len(stretches(video, label)) for i, video in enumerate(videos)]),
+        segments=[[d.start_s, d.end_s] for _, d in ranked],
+        videos=[i for i, _ in ranked],
+        scores=[d.score for _, d in ranked],
+        tiou_thresholds=[HIT_TIOU],
+    )
+    return Score(label, hits, with_it, float(precision[0]), returned, len(videos) - with_it)
+
+
+def stretches(video: VideoTruth, label: str) -> NDArray[np.float64]:
+    return np.array([[i.start_s, i.end_s] for i in video.instances if i.label == label], np.float64).reshape(-1, 2)
+
+
+def show(rows: Sequence[Score]) -> None:
+    print(f"{'action':16s} {'first is right':>15s} {'AP@0.5':>7s} {'absent, returned':>17s}")
+    for row in rows:
+        share = row.hits / max(1, row.videos)
+        absent = row.absent_returned / max(1, row.absent)
+        print(
+            f"{row.label:16s} {row.hits:3d} of {row.videos:3d} {share:4.0%} {row.average_precision:7.2f} "
+            f"{row.absent_returned:4d} of {row.absent:4d} {absent:4.0%}"
+        )
+    hits, videos = sum(r.hits for r in rows), sum(r.videos for r in rows)
+    returned, absent_all = sum(r.absent_returned for r in rows), sum(r.absent for r in rows)
+    mean = mean_average_precision([[row.average_precision] for row in rows])[0]
+    print(
+        f"{'all':16s} {hits:3d} of {videos:3d} {hits / max(1, videos):4.0%} {mean:7.2f} "
+        f"{returned:4d} of {absent_all:4d} {returned / max(1, absent_all):4.0%}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

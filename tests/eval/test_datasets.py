@@ -1,0 +1,104 @@
+"""Data sets by name: found where they are published to be, made where they can be, and checked against their videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tal_run.eval import datasets
+from tal_run.eval.annotations import GroundTruth, Instance, VideoTruth, write_activitynet, write_thumos
+from tal_run.eval.datasets import DATASETS, DatasetError, DatasetFiles, check, find
+
+
+def test_an_unknown_name_lists_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="thumos14, activitynet12, activitynet13, mexaction2, synthetic, synthetic-street"):
+        find("thumos", tmp_path)
+
+
+def test_names_are_what_they_are_listed_under() -> None:
+    assert [dataset.name for dataset in DATASETS.values()] == list(DATASETS)
+
+
+@pytest.mark.parametrize("nested", [".", "annotations", "annotations/deeper"])
+def test_thumos_is_found_as_it_is_unpacked(tmp_path: Path, nested: str) -> None:
+    for folder, name in (("validation", "video_validation_0000051.mp4"), ("test", "video_test_0000004.mp4")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).touch()
+    (tmp_path / "test" / "notes.txt").touch()
+    truth = VideoTruth(
+        video_id="video_test_0000004", subset="testing", instances=(Instance(0.0, 1.0, "video_test_0000004", "LongJump"),)
+    )
+    write_thumos(GroundTruth(videos=(truth,)), tmp_path / nested)
+    files = find("thumos14", tmp_path)
+    assert files.truth().videos == (truth,)
+    assert list(files.videos("testing")) == ["video_test_0000004"]
+    assert list(files.videos()) == ["video_test_0000004", "video_validation_0000051"]
+    with pytest.raises(DatasetError, match="no subset 'training': choose one of validation, testing"):
+        files.videos("training")
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="nowhere"):
+        find("thumos14", tmp_path / "nowhere")
+    files = find("activitynet13", tmp_path)
+    with pytest.raises(DatasetError, match=r"activity_net.v1-3.min.json"):
+        files.truth()
+    with pytest.raises(DatasetError, match="no videos"):
+        files.videos()
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "ON_DEMAND_VIDEOS", 1)
+    monkeypatch.setattr(datasets, "ON_DEMAND_S", (4.0, 4.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_made_data_set_is_made_once_in_the_cache_if_no_folder_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAL_RUN_CACHE", str(tmp_path))
+    steps: list[str] = []
+
+    def hook(step: str, *, completed: float, total: float | None) -> None:
+        steps.append(step)
+
+    files = find("synthetic", hook=hook)
+    assert files.folder.is_relative_to(tmp_path)
+    assert list(files.videos("training")) == ["synthetic_stadium_000000"] == [v.video_id for v in files.truth().videos]
+    made = len(steps)
+    assert made
+    assert find("synthetic", hook=hook) == files
+    assert len(steps) == made
+    assert [(tally.subset, tally.present, tally.faults, tally.missing) for tally in check(files)] == [("training", 1, [], [])]
+
+
+@pytest.mark.usefixtures("few")
+def test_each_look_is_made_in_the_folder_that_is_given(tmp_path: Path) -> None:
+    assert list(find("synthetic-street", tmp_path / "here").videos()) == ["synthetic_street_000000"]
+
+
+@pytest.mark.usefixtures("few")
+def test_check_says_what_is_wrong_with_which_video(tmp_path: Path) -> None:
+    folder = find("synthetic", tmp_path / "made").folder
+    video = next((folder / "training").glob("*.mp4"))
+    for name in ("short", "broken"):
+        (folder / "training" / f"{name}.mp4").write_bytes(video.read_bytes()[: None if name == "short" else 2000])
+    late = Instance(3.0, 30.0, "short", "squat")
+    truth = GroundTruth(
+        videos=(
+            VideoTruth(video_id="short", subset="training", duration_s=30.0, instances=(late,)),
+            VideoTruth(video_id="broken", subset="training"),
+            VideoTruth(video_id="gone", subset="testing"),
+        )
+    )
+    write_activitynet(truth, folder / "annotations.json")
+    training, testing = check(DatasetFiles(dataset=DATASETS["synthetic"], folder=folder))
+    assert (training.annotated, training.present, training.instances, training.missing) == (2, 2, 1, [])
+    length, segments, broken = training.faults
+    assert "lasts 4.00 s, but is annotated as 30.00 s" in length
+    assert "1 of its segments end later" in segments
+    assert "broken.mp4" in broken
+    assert (testing.annotated, testing.present, testing.missing) == (1, 0, ["gone"])

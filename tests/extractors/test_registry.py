@@ -1,0 +1,64 @@
+"""Which backbone ``auto`` takes: the strongest one whose weights are on this machine, and never one to download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tal_run.extractors import registry, weights
+from tal_run.extractors.backbone import BackboneError
+from tal_run.extractors.weights import WeightsFile, sha256_of
+
+
+class _Stand:
+    """As much of a backbone as the registry looks at."""
+
+    def __init__(self, *contents: WeightsFile) -> None:
+        self.files = contents
+
+
+def _file(folder: Path, name: str, content: bytes, *, is_there: bool) -> WeightsFile:
+    path = folder / name
+    path.write_bytes(content)
+    file = WeightsFile(file_name=name, url=f"http://localhost:1/{name}", sha256=sha256_of(path), size_bytes=1, licence="none")
+    if not is_there:
+        path.unlink()
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(weights.SEARCH_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("TAL_RUN_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("big_is_there", "labels_are_there", "taken"), [(True, True, "big"), (True, False, "own"), (False, True, "own")]
+)
+def test_auto_takes_the_strongest_whose_every_file_is_at_hand(
+    big_is_there: bool, labels_are_there: bool, taken: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = _file(folder, "big.bin", b"big", is_there=big_is_there)
+    labels = _file(folder, "labels.txt", b"labels", is_there=labels_are_there)
+    monkeypatch.setattr(registry, "EXTRACTORS", {"big": _Stand(big, labels), "own": _Stand()})
+    assert registry.resolve("auto") == taken
+    assert registry.stronger(taken) == (None if taken == "big" else "big")
+    assert registry.resolve("big") == "big"  # who names it gets it, by download if need be
+
+
+def test_a_file_with_the_right_name_and_other_content_is_not_at_hand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = _file(folder, "big.bin", b"big", is_there=True)
+    (folder / "big.bin").write_bytes(b"cut short")
+    monkeypatch.setattr(registry, "EXTRACTORS", {"big": _Stand(big), "own": _Stand()})
+    assert registry.resolve("auto") == "own"
+
+
+def test_an_unknown_name_lists_the_choices() -> None:
+    with pytest.raises(BackboneError, match="'resnet': choose one of auto, movinet-a0-stream, starter"):
+        registry.resolve("resnet")
+
+
+def test_the_last_backbone_needs_no_file() -> None:
+    assert list(registry.EXTRACTORS.values())[-1].files == ()

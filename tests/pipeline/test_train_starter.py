@@ -1,0 +1,343 @@
+"""How the starter is trained: windows out of clips, what is done to them, learning, judging, and what is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("pytorchvideo")
+pytest.importorskip("safetensors")
+
+from click.testing import CliRunner  # noqa: E402
+
+from tal_run.eval.annotations import TrimmedClip, write_clips  # noqa: E402
+from tal_run.extractors.starter import Starter  # noqa: E402
+from tal_run.extractors.video_errors import VideoError  # noqa: E402
+from tal_run.pipeline import starter_clips, train_starter  # noqa: E402
+from tal_run.pipeline.starter_clips import (  # noqa: E402  # noqa: E402
+    BACKGROUND,
+    AugmentConfig,
+    ClipFile,
+    Clips,
+    WindowSampler,
+    augment,
+    centre_windows,
+    read_clips,
+    read_grey,
+)
+from tal_run.pipeline.train_starter import LABELS, TrainConfig, judge, loss_of, one_cycle, train  # noqa: E402
+
+STILL = AugmentConfig(camera_share=0, flicker=0, noise=0, boundary_share=0, mixed_share=0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for one another make small layers slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_clips(frames: list[NDArray[np.uint8]], classes: list[int]) -> Clips:
+    starts = np.concatenate([[0], np.cumsum([len(clip) for clip in frames])]).astype(np.int64)
+    return Clips(np.concatenate(frames), starts, np.array(classes, np.int64))
+
+
+def counting(length: int) -> NDArray[np.uint8]:
+    """A clip whose frames' grey is their own number."""
+    return np.broadcast_to(np.arange(length, dtype=np.uint8)[:, None, None], (length, 2, 2)).copy()
+
+
+def plain(length: int, grey: int) -> NDArray[np.uint8]:
+    return np.full((length, 2, 2), grey, np.uint8)
+
+
+class TestWindows:
+    def test_they_lie_in_the_clip_and_run_at_the_speed_asked_for(self) -> None:
+        config = AugmentConfig(speed=(1.25, 1.25), boundary_share=0, mixed_share=0, background_share=0)
+        sampler = WindowSampler(make_clips([counting(100)], [0]), classes=1, config=config, seed=0)
+        starts = set()
+        for _ in range(60):
+            frames, _ = sampler.example()
+            numbers = np.asarray(frames[:, 0, 0], int)
+            assert len(numbers) == 16
+            assert set(np.diff(numbers)) == {2, 3}  # 2 stored frames a step, a quarter faster
+            starts.add(numbers[0])
+        assert min(starts) < 8
+        assert max(starts) > 100 - 38 - 8
+
+    def test_of_a_short_clip_they_stay_about_the_middle(self) -> None:
+        config = AugmentConfig(speed=(1, 1), centre_jitter_s=0.16, boundary_share=0, mixed_share=0, background_share=0)
+        sampler = WindowSampler(make_clips([counting(50)], [0]), classes=1, config=config, seed=0)
+        middles = [float(sampler.example()[0][[0, -1], 0, 0].mean()) for _ in range(60)]
+        assert max(abs(middle - 24.5) for middle in middles) <= 0.16 * 25 + 0.5
+        assert np.ptp(middles) > 4
+
+    def test_a_clip_shorter_than_a_window_holds_its_ends(self) -> None:
+        config = AugmentConfig(speed=(1, 1), centre_jitter_s=0, boundary_share=0, mixed_share=0, background_share=0)
+        frames, _ = WindowSampler(make_clips([counting(11)], [0]), classes=1, config=config, seed=0).example()
+        assert frames[:, 0, 0].tolist() == [0] * 5 + [2, 3, 5, 7, 9] + [10] * 6 or list(frames[:, 0, 0]) == sorted(
+            frames[:, 0, 0]
+        )
+        assert (frames[0, 0, 0], frames[-1, 0, 0]) == (0, 10)
+
+    def test_at_a_boundary_the_target_is_the_share_of_action(self) -> None:
+        config = AugmentConfig(boundary_share=1, mixed_share=0, background_share=0)
+        clips = make_clips([plain(80, 200), plain(80, 10)], [0, BACKGROUND])
+        sampler = WindowSampler(clips, classes=1, config=config, seed=0)
+        begins_with = set()
+        for _ in range(40):
+            frames, target = sampler.example()
+            acting = frames[:, 0, 0] == 200
+            assert target[0] == pytest.approx(acting.mean())
+            assert 0 < target[0] < 1
+            assert np.abs(np.diff(acting.astype(int))).sum() == 1
+            begins_with.add(bool(acting[0]))
+        assert begins_with == {True, False}
+
+    def test_two_scenes_in_one_have_both_labels(self) -> None:
+        config = AugmentConfig(boundary_share=0, mixed_share=1, background_share=0)
+        clips = make_clips([plain(80, 200), plain(80, 100)], [0, 1])
+        sampler = WindowSampler(clips, classes=2, config=config, seed=0)
+        targets = set()
+        for _ in range(40):
+            frames, target = sampler.example()
+            targets.add(tuple(target))
+            if target.sum() == 2:
+                assert (frames > 130).all()
+                assert (frames < 170).all()
+        assert targets == {(1, 0), (0, 1), (1, 1)}
+
+    def test_classes_come_equally_often_however_many_clips_they_have(self) -> None:
+        clips = make_clips([plain(60, 0)] * 11, [0] * 9 + [1, BACKGROUND])
+        config = AugmentConfig(background_share=0.25, boundary_share=0, mixed_share=0)
+        sampler = WindowSampler(clips, classes=2, config=config, seed=0)
+        mean = np.mean([sampler.example()[1] for _ in range(1500)], axis=0)
+        assert mean == pytest.approx([0.375, 0.375], abs=0.05)
+
+    def test_without_an_action_there_is_nothing_to_learn(self) -> None:
+        with pytest.raises(ValueError, match="nothing to learn"):
+            WindowSampler(make_clips([plain(60, 0)], [BACKGROUND]), classes=2, config=STILL, seed=0)
+
+    def test_in_earnest_they_follow_the_stride_and_short_clips_give_their_middle(self) -> None:
+        clips = make_clips([counting(75), counting(50), counting(20)], [0, 0, 0])
+        assert centre_windows(clips, 0)[:, 0, 0, 0].tolist() == [0, 8, 16, 24, 32, 40]
+        assert centre_windows(clips, 0)[0, :, 0, 0].tolist() == list(range(0, 32, 2))
+        (middle,) = centre_windows(clips, 1)
+        assert middle[:, 0, 0].mean() == pytest.approx(24.5, abs=0.5)
+        assert centre_windows(clips, 2).shape[:2] == (1, 16)
+
+
+class TestAugment:
+    def test_it_is_decided_by_the_generator(self) -> None:
+        windows = torch.randint(0, 256, (4, 6, 24, 32)).float()
+        first, again, other = (augment(windows, AugmentConfig(), generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+        assert first.shape == windows.shape
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+        assert 0 <= first.min() <= first.max() <= 255
+
+    def test_what_stands_still_stays_still_under_a_still_camera(self) -> None:
+        windows = torch.randint(0, 256, (16, 1, 24, 32)).float().expand(-1, 6, -1, -1)
+        varied = augment(windows, STILL, generator=torch.Generator().manual_seed(0))
+        assert (varied - varied[:, :1]).abs().max() < 1e-3
+        assert (varied - windows).abs().mean() > 10
+
+    def test_a_moving_camera_moves_every_frame(self) -> None:
+        windows = torch.nn.functional.interpolate(torch.rand(16, 1, 6, 8) * 255, (24, 32), mode="bilinear").expand(
+            -1, 6, -1, -1
+        )
+        config = AugmentConfig(camera_share=1, flicker=0, noise=0, cover_share=0)
+        varied = augment(windows, config, generator=torch.Generator().manual_seed(0))
+        assert ((varied[:, 1:] - varied[:, :-1]).abs().amax(dim=(2, 3)) > 0.05).all()
+
+    def test_the_turned_picture_keeps_its_shapes(self) -> None:
+        """A disc stays a disc: turning is not to shear where pictures are wider than high."""
+        rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
+        disc = (((rows - 23.5) ** 2 + (columns - 31.5) ** 2) < 100).float() * 255
+        config = AugmentConfig(camera_share=0, cover_share=0, flicker=0, noise=0, zoom=(1, 1), shift=0, turn_deg=45)
+        varied = starter_clips._move_camera(disc.expand(8, 2, -1, -1), config, torch.Generator().manual_seed(0))
+        assert (varied - disc).abs().mean() < 2.5
+
+
+class TestTraining:
+    @pytest.mark.parametrize("target", [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.4, 0.0, 0.0]])
+    def test_descending_the_loss_leads_to_the_truth(self, target: list[float]) -> None:
+        """Its least value is where the sigmoids say how much of each class there is, but for the smoothing's sake."""
+        logits = torch.zeros(1, 3, requires_grad=True)
+        optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure() -> object:
+            optimizer.zero_grad()
+            loss = loss_of(logits, torch.tensor([target]), smoothing=0.01)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        assert logits.sigmoid()[0].tolist() == pytest.approx(target, abs=0.12)
+
+    def test_of_an_untrained_network_the_loss_is_known(self) -> None:
+        """Logits of 0: a binary question costs log 2, the choice among three classes and background log 4."""
+        loss = loss_of(torch.zeros(7, 3), torch.eye(7, 3), smoothing=0.1)
+        assert loss.item() == pytest.approx(3 * np.log(2) + np.log(4))
+
+    def test_the_learning_rate_rises_once_and_falls_to_nothing(self) -> None:
+        rates = [one_cycle(progress, warm_up=0.2) for progress in np.linspace(0, 1, 101)]
+        assert max(rates) == rates[20] == pytest.approx(1)
+        assert rates[0] < 0.1
+        assert rates[-1] == pytest.approx(0, abs=1e-6)
+        assert all(np.diff(rates[:21]) > 0)
+        assert all(np.diff(rates[20:]) < 0)
+
+    def test_it_tells_ways_of_moving_apart_that_no_single_frame_shows(self) -> None:
+        """The same bar on the same ground rises or falls; where it starts says nothing."""
+        rng = np.random.default_rng(0)
+
+        def bar(speed: float) -> NDArray[np.uint8]:
+            ground = rng.integers(60, 120, (48, 64))
+            frames = np.repeat(ground[None], 40, axis=0)
+            offset, left = rng.uniform(0, 48), rng.integers(8, 40)
+            for index, frame in enumerate(frames):
+                top = int(offset + speed * index) % 48
+                frame[top : top + 6, left : left + 12] = 230
+            return frames.astype(np.uint8)
+
+        moves = {0: 0.8, 1: -0.8, BACKGROUND: 0.0}
+        learnt, held_out = (
+            make_clips([bar(moves[kind]) for _ in range(n) for kind in moves], [kind for _ in range(n) for kind in moves])
+            for n in (16, 8)
+        )
+        config = TrainConfig(steps=70, batch=12, average_steps=10)
+        network = train(learnt, classes=2, config=config, augment=AugmentConfig(noise=2, zoom=(0.9, 1.1)))
+        verdict = judge(train_starter.clip_scores(network, held_out), held_out.classes, ("up", "down"))
+        assert verdict["accuracy"] > 0.9
+
+    def test_the_same_seed_gives_the_same_network(self) -> None:
+        clips = make_clips([np.random.default_rng(k).integers(0, 256, (60, 16, 32), dtype=np.uint8) for k in range(2)], [0, 1])
+        first, again, other = (
+            train(clips, classes=2, config=TrainConfig(steps=2, batch=2, seed=seed)).state_dict() for seed in (1, 1, 2)
+        )
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+    def test_time_ends_it(self) -> None:
+        clips = make_clips([np.zeros((60, 16, 32), np.uint8)], [0])
+        train(clips, classes=1, config=TrainConfig(steps=10**9, batch=2, minutes=1 / 300))
+
+
+def test_judgement_of_a_handful_of_clips() -> None:
+    scores = np.array([[0.9, 0.1], [0.4, 0.2], [0.6, 0.7], [0.1, 0.3], [0.2, 0.3], [0.2, 0.8]], np.float32)
+    verdict = judge(scores, np.array([0, 0, 0, 1, BACKGROUND, BACKGROUND]), ("kick", "squat"))
+    assert verdict == {
+        "clips": 6,
+        "accuracy": 0.75,
+        "found": 0.5,
+        "false_alarms": 0.5,
+        "classes": {
+            "kick": {"clips": 3, "accuracy": 0.6667, "found": 0.6667, "taken_for": "squat"},
+            "squat": {"clips": 1, "accuracy": 1.0, "found": 0.0, "taken_for": None},
+        },
+    }
+    lines = train_starter.table_lines("street", verdict)
+    assert lines[1].split() == ["kick", "3", "66.7%", "66.7%", "squat"]
+    assert "accuracy 75.0%, found 50.0%, false alarms in 50.0% of the background clips" in lines[-1]
+
+
+def write_video(path: Path, greys: list[int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for grey in greys:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((240, 320, 3), grey, np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+class TestReading:
+    def test_every_frame_is_kept_and_mapped_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        greys = {"a": [20, 120, 220] * 4, "b": [200, 40] * 3}
+        for name, values in greys.items():
+            write_video(tmp_path / f"{name}.mp4", values)
+        files = [ClipFile(tmp_path / "a.mp4", "waving", "training"), ClipFile(tmp_path / "b.mp4", None, "training")]
+        clips = read_clips(files, ("squat", "waving"), cache=tmp_path / "clips.grey")
+        assert clips.classes.tolist() == [1, BACKGROUND]
+        assert clips.starts.tolist() == [0, 12, 18]
+        assert clips.frames.shape == (18, 96, 128)
+        assert clips.frames.mean(axis=(1, 2)) == pytest.approx(np.array(greys["a"] + greys["b"]), abs=4)
+
+        monkeypatch.setattr(starter_clips, "read_grey", lambda path: pytest.fail("read anew"))
+        again = read_clips(files, ("squat", "waving"), cache=tmp_path / "clips.grey")
+        assert np.array_equal(again.frames, clips.frames)
+        monkeypatch.setattr(starter_clips, "read_grey", read_grey)
+        assert len(read_clips(files[1:], ("squat", "waving"), cache=tmp_path / "clips.grey").frames) == 6
+
+    def test_a_broken_clip_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        (tmp_path / "a.mp4").write_bytes(b"no video")
+        with pytest.raises(VideoError):
+            read_clips([ClipFile(tmp_path / "a.mp4", None, "training")], (), cache=tmp_path / "clips.grey")
+        assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+    def test_a_strange_label_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="'curling'"):
+            read_clips([ClipFile(tmp_path / "a.mp4", "curling", "training")], ("squat",), cache=tmp_path / "clips.grey")
+
+
+class TestCommand:
+    @pytest.fixture
+    def made(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+        """In place of the generator: a few short grey clips; what was asked for."""
+        asked: list[tuple[str, int]] = []
+
+        def synthesize(out: Path, *, look: str, trimmed: int, **_: object) -> None:
+            asked.append((look, trimmed))
+            rows = [
+                TrimmedClip(video_id=f"{look}_{index}", subset=subset, label=label, duration_s=0.4)
+                for index, (subset, label) in enumerate(
+                    [("training", "squat"), ("testing", None), ("validation", "waving"), ("validation", None)]
+                )
+            ]
+            for row in rows:
+                path = out / "trimmed" / row.subset / f"{row.video_id}.mp4"
+                if not path.is_file():
+                    write_video(path, [50, 90] * 5)
+            write_clips(rows, out / "trimmed.csv")
+
+        monkeypatch.setattr(train_starter, "synthesize", synthesize)
+        return asked
+
+    def test_it_leaves_weights_and_their_figures(self, tmp_path: Path, made: list[tuple[str, int]]) -> None:
+        out = tmp_path / "new" / "w.safetensors"
+        arguments = ["--out", str(out), "--data", str(tmp_path / "data"), "--clips", "40", "--steps", "1"]
+        ran = CliRunner().invoke(train_starter.main, arguments, catch_exceptions=False)
+        assert ran.exit_code == 0
+        assert made == [("stadium", 40), ("street", 32)]
+        assert Starter(path=out).labels == LABELS
+        card = json.loads(out.with_suffix(".json").read_text())
+        assert card["data"]["clips"] == 2  # the two that are not held out
+        assert {look: verdict["clips"] for look, verdict in card["validation"].items()} == {"stadium": 2, "street": 4}
+        assert card["training"]["steps"] == 1
+        assert Starter(path=out).recipe["training"] == card["training"]
+
+    def test_interrupted_it_leaves_what_was_there(
+        self, tmp_path: Path, made: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        (tmp_path / "w.safetensors").write_bytes(b"the old ones")
+        monkeypatch.setattr(train_starter, "train", interrupt)
+        ran = CliRunner().invoke(
+            train_starter.main, ["--out", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "data"), "--clips", "40"]
+        )
+        assert ran.exit_code == 1
+        assert "Aborted!" in ran.output
+        assert (tmp_path / "w.safetensors").read_bytes() == b"the old ones"
+        assert not (tmp_path / "w.json").exists()
