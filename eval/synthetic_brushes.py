@@ -16,6 +16,16 @@ Picture = NDArray[np.uint8]
 FloatArray = NDArray[np.float32]
 Colour = tuple[float, float, float]  # RGB
 
+FANS: tuple[Colour, ...] = (  # what a crowd wears
+    (220, 60, 60),
+    (60, 90, 190),
+    (236, 236, 236),
+    (230, 200, 70),
+    (50, 50, 56),
+    (90, 150, 90),
+    (150, 160, 170),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:

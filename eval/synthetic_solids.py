@@ -1,7 +1,7 @@
 """Made video's solids, and the people that are built of them, in their clothes.
 
 A solid is the convex hull of up to eight balls: two make a limb, three a foot, one a ball, four of radius 0 a board. A person
-is some thirty of them around the joints of a performance; what is under water is pressed flat onto its surface.
+is about twenty of them around the joints of a performance; what is under water is pressed flat onto its surface.
 """
 
 from __future__ import annotations

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -93,10 +95,21 @@ class Starter:
 
     def __call__(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """One window of frames, uint8 RGB [T, 96, 128, 3], as (features [256], logits [K])."""
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), _one_thread(self._torch):
             features = self._network.features(self._torch.from_numpy(np.array(frames[None])).to(self._device))  # [1, D]
             logits = self._network.classify(features)
         return features[0].cpu().numpy(), logits[0].cpu().numpy()
+
+
+@contextmanager
+def _one_thread(torch: ModuleType) -> Iterator[None]:
+    """Compute on one core: a window is too little work to share, and the decoder wants the other cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def write_weights(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tal_run.pipeline.cli_datasets import datasets
+
 if TYPE_CHECKING:
     from tal_run.extractors.hooks import Hook
     from tal_run.pipeline.detector import DetectConfig
@@ -195,23 +197,26 @@ def detect(
 
 
 @main.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="VIDEO|FOLDER...")
+@click.argument("inputs", nargs=-1, metavar="VIDEO|FOLDER...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Write there.")
+@click.option("--dataset", metavar="NAME", help="The videos of a data set (`tal-run datasets list`), which lies in FOLDER.")
 @_watching_options
-def features(inputs: tuple[str, ...], output: Path, **watching: Any) -> None:
+def features(inputs: tuple[str, ...], output: Path, dataset: str | None, **watching: Any) -> None:
     """Save what the backbone makes of videos.
 
     Features, class logits and their place in time, one .npz a video, by the video's name (below FOLDER where two videos
-    share one).
+    share one). `--dataset synthetic` needs no FOLDER: its videos are made.
     """
     from tal_run.extractors import create_backbone, extract
     from tal_run.pipeline import outputs
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
+    if not inputs and not dataset:
+        raise WrongUse("there is nothing to watch: give videos, folders, or --dataset NAME")
     with _errors_as_wrong_use():
         config = _config(watching, display)
-        videos = _each_once(outputs.videos_in(inputs))
+        videos = _dataset_videos(dataset, inputs, display) if dataset else _each_once(outputs.videos_in(inputs))
         outputs.make_folder(output)
         with display.progress() as hook:
             backbone = create_backbone(config.backbone, hook=hook)
@@ -246,6 +251,16 @@ def _config(watching: Mapping[str, Any], display: Screen) -> DetectConfig:
     }
     windows = replace(EXTRACTORS[name].default_windows, **given) if given else None
     return DetectConfig(backbone=name, windows=windows, decoder=watching["decoder"])
+
+
+def _dataset_videos(name: str, inputs: Sequence[str], display: Screen) -> list[str]:
+    """The videos of a data set that lies in the one folder given, or (none given) where it belongs."""
+    from tal_run.eval.datasets import find
+
+    if len(inputs) > 1:
+        raise WrongUse(f"--dataset takes one folder, in which {name} lies; {len(inputs)} were given")
+    with display.progress() as hook:
+        return [str(path) for path in find(name, *inputs, hook=hook).videos().values()]
 
 
 def _each_once(paths: Sequence[str]) -> list[str]:
@@ -303,6 +318,8 @@ def _errors_as_wrong_use() -> Iterator[None]:
     except (TalRunError, OSError, ValueError) as error:
         raise WrongUse(str(error)) from error
 
+
+main.add_command(datasets)
 
 if __name__ == "__main__":
     main()

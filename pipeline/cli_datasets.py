@@ -22,10 +22,14 @@ def datasets() -> None:
 
 
 @datasets.command("list")
-def list_() -> None:
+@click.option("--names", "names_only", is_flag=True, help="Names alone, one a line.")
+def list_(names_only: bool) -> None:
     """Say which data sets there are: name, what it is, where it comes from."""
     from tal_run.eval.datasets import DATASETS
 
+    if names_only:
+        click.echo("\n".join(DATASETS))
+        return
     width = max(map(len, DATASETS))
     for dataset in DATASETS.values():
         click.echo(f"{dataset.name:{width}}  {dataset.about} ({dataset.source})")
