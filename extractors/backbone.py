@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -72,6 +73,7 @@ class Backbone(Protocol):
     files: ClassVar[tuple[WeightsFile, ...]]  # what has to be found or downloaded
     multi_label: ClassVar[bool]  # logits answer one question each (sigmoid); otherwise the classes compete (softmax)
     labels: tuple[str, ...]
+    weights: Mapping[str, str]  # names and sha256 of the files that were loaded
 
     def __init__(self, *, hook: Hook = ...) -> None:
         """Find or download the weights and load them."""

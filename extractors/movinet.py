@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -67,6 +67,7 @@ class MoViNetA0Stream:
 
     def __init__(self, *, hook: Hook = ignore_progress) -> None:
         network_path, labels_path = locate(*self.files, hook=hook)
+        self.weights: Mapping[str, str] = {file.file_name: file.sha256 for file in self.files}
         self.labels = tuple(labels_path.read_text(encoding="utf-8").splitlines())
         self._network = _StatefulNetwork(network_path)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tal_run.extractors.backbone import BackboneError, Preprocessing, WindowConfig
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
-from tal_run.extractors.weights import WeightsError, WeightsFile
+from tal_run.extractors.weights import WeightsError, WeightsFile, sha256_of
 
 if TYPE_CHECKING:
     from tal_run.extractors.starter_network import StarterNetwork
@@ -47,11 +47,13 @@ class StarterWeights:
         network: in evaluation mode.
         labels: names of its K classes.
         recipe: how it was trained, for people: names and values that JSON can hold.
+        sha256: of the file's bytes.
     """
 
     network: StarterNetwork
     labels: tuple[str, ...]
     recipe: dict[str, Any]
+    sha256: str
 
 
 class Starter:
@@ -87,6 +89,7 @@ class Starter:
             raise WeightsError(f"the weights give {weights.network.config.feature_dim} features, not {self.feature_dim}")
         self.labels = weights.labels
         self.recipe = weights.recipe
+        self.weights: Mapping[str, str] = {WEIGHTS_NAME: weights.sha256}
         try:
             self._network = weights.network.to(device)
         except (RuntimeError, AssertionError) as error:
@@ -176,7 +179,9 @@ def read_weights(path: str | os.PathLike[str]) -> StarterWeights:
         raise WeightsError(f"{shown} does not hold the network that it says it holds: make it anew with `make starter`")
     if trained_on != _preprocessing():
         raise WeightsError(f"{shown} was trained on other pictures ({trained_on}): make it anew with `make starter`")
-    return StarterWeights(network=network.eval().requires_grad_(False), labels=labels, recipe=recipe)
+    return StarterWeights(
+        network=network.eval().requires_grad_(False), labels=labels, recipe=recipe, sha256=sha256_of(Path(path))
+    )
 
 
 def _preprocessing() -> dict[str, Any]:

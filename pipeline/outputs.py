@@ -137,7 +137,7 @@ def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Ma
         "tal_run": version("tal-run"),
         "backbone": {
             "name": detector.backbone.name,
-            "weights": {file.file_name: file.sha256 for file in detector.backbone.files},
+            "weights": dict(detector.backbone.weights),
             "windows": asdict(detector.windows),
         },
         "head": {"name": detector.config.head, **asdict(detector.localization)},

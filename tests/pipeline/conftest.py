@@ -40,6 +40,7 @@ class ColourBackbone:
 
     def __init__(self, *, hook: Hook = ignore_progress) -> None:
         self.labels = tuple(LABELS)
+        self.weights: dict[str, str] = {}
         self._centres = np.array([COLOURS[colour] for colour in LABELS.values()], np.float32)
 
     def __call__(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -287,6 +287,36 @@ def test_a_disk_that_fills_up_at_the_end_loses_nothing(video: Path, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bout.mp4", "found.json"]
 
 
+def test_several_files_at_once_and_the_table_beside_them(video: Path, tmp_path: Path) -> None:
+    result = run("detect", video, "-q", "arm wrestling", "-o", tmp_path / "a.json", "-o", tmp_path / "a.html")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("bout\t")
+    assert len(json.loads((tmp_path / "a.json").read_text())["results"]["bout"]) == 1
+    page = (tmp_path / "a.html").read_text()
+    assert 'src="./bout.mp4"' in page
+    assert page.count("<button") == 1
+    quiet = run("detect", video, "-q", "arm wrestling", "-o", tmp_path / "a.json", "--quiet")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+
+
+def test_of_several_files_one_that_cannot_be_written_costs_only_itself(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = outputs.write
+
+    def one_disk_is_full(target: Path, text: str) -> None:
+        if target.suffix == ".csv":
+            raise outputs.OutputError(f"cannot write {target} (No space left on device)")
+        write(target, text)
+
+    monkeypatch.setattr(outputs, "write", one_disk_is_full)
+    result = run("detect", video, "-q", "arm wrestling", "-o", tmp_path / "a.csv", "-o", tmp_path / "a.json")
+    assert result.exit_code == 1
+    assert next(csv.DictReader(io.StringIO(result.stdout)))["label"] == "arm wrestling"  # and no table in between
+    assert json.loads((tmp_path / "a.json").read_text())["results"]["bout"]
+    assert "wrote" in result.stderr
+
+
 def test_ctrl_c_keeps_what_is_done(video: Path, make_video: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tal_run.pipeline.detector import Detector
 
@@ -324,7 +354,31 @@ def test_a_folder_without_videos_says_so(tmp_path: Path) -> None:
     assert "holds no video" in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["detect"], ["features"]])
+def test_features_of_a_data_set(make_video: Any, tmp_path: Path) -> None:
+    make_video("thumos/validation/video_validation_1.mp4", [("red", 4.0)])
+    make_video("thumos/test/video_test_1.mp4", [("red", 4.0)])
+    make_video("thumos/elsewhere/other.mp4", [("red", 4.0)])
+    result = run("features", "--dataset", "thumos14", tmp_path / "thumos", "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["video_test_1.npz", "video_validation_1.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to watch"),
+        (["--dataset", "kinetics"], "choose one of thumos14"),
+        (["--dataset", "thumos14", "a", "b"], "takes one folder"),
+        (["--dataset", "thumos14", "absent"], "there is no folder absent"),
+    ],
+)
+def test_features_of_nothing_say_what_is_missing(arguments: list[str], words: str, tmp_path: Path) -> None:
+    result = run("features", *arguments, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["detect"], ["features"], ["datasets"], ["datasets", "synthesize"]])
 def test_help_is_there(command: list[str]) -> None:
     for flag in ("-h", "--help"):
         result = run(*command, flag)
