@@ -1,9 +1,9 @@
 """Average precision of timed detections, as the ActivityNet toolkit and the evaluators after it reckon it.
 
-Detections go by falling score (of equal scores the one listed first). Each takes, of the ground truth in its video that
-is still free, the one it overlaps most (of equal overlaps the one listed first), if by at least the threshold, and is
-right; else it is wrong. AP is the area under the interpolated precision (PASCAL VOC 2010): at each recall the best
-precision there or further on.
+Detections go by falling score (of equal scores the one listed first; the toolkit leaves that order to chance). Each takes,
+of the ground truth in its video that is still free, the one it overlaps most (of equal overlaps the one listed first), if by
+at least the threshold, and is right; else it is wrong. AP is the area under the interpolated precision (PASCAL VOC 2010): at
+each recall the best precision there or further on.
 
 Segments are [N, 2], (start, end) in any one unit; videos are given by number.
 """

@@ -106,7 +106,8 @@ def synthesize(
     recipe, out = Recipe(look=look, seed=seed, min_s=min_s, max_s=max_s), Path(out)
     if min(videos, trimmed) < 0 or videos + trimmed < 1 or workers < 1:
         raise SyntheticError(
-            f"{videos} videos and {trimmed} clips by {workers} workers cannot be made: give one of each at least"
+            f"{videos} videos and {trimmed} clips by {workers} workers cannot be made: "
+            "give a video or a clip at least, and a worker"
         )
     try:
         _claim(out, recipe)

@@ -261,18 +261,18 @@ def waving(rng: np.random.Generator) -> Motion:
     low, high = (62.0, 84.0) if score.maybe(0.35) else (128.0, 150.0)
     half_s = score.about(0.24, 0.25)
     score.key(0.35, turn=facing_us(rng))
-    start_s = score.now_s
 
     def arm(**angles: float) -> dict[str, float]:
         return {f"{side}_{name}": angle for side in arms for name, angle in angles.items()}
 
     score.key(0.5, **arm(**{"raise": high, "plane": 84.0, "elbow": 40.0, "swivel": 0.0}))
+    start_s = score.now_s
     for _ in range(score.count(4, 8)):
         score.key(half_s, lean=-2.0, **arm(**{"raise": low, "elbow": 2.0 if low > 100 else 62.0}))
         score.key(half_s, lean=2.0, **arm(**{"raise": high, "elbow": 62.0 if low > 100 else 118.0}))
     score.key(half_s, **arm(**{"raise": low}))
-    score.rest(0.45)
     end_s = score.now_s
+    score.rest(0.45)
     score.key(0.2)
     return score.motion("waving", stretch_s=(start_s, end_s))
 

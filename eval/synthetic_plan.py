@@ -1,7 +1,7 @@
 """What happens in a made video, before a single picture is drawn: shots, who acts in them, when, and what is true of it.
 
 An untrimmed video is a row of shots with cuts between them. In each, one lead or two do background things, near misses
-and actions by turns, each at a tempo of their own, among bystanders who never act::
+and actions by turns, each at one tempo of their own, among bystanders who never act::
 
     shot 0                                       shot 1              shot 2
     |standing|LONG JUMP|walking|near miss|WAVING|fidgeting|near miss|walking|LONG J|
@@ -26,13 +26,16 @@ from numpy.typing import NDArray
 
 from tal_run.eval.annotations import SUBSETS, Instance, Stretch, VideoTruth
 from tal_run.eval.synthetic_actions import ACTIONS
-from tal_run.eval.synthetic_figure import FPS, JOINT, STICK_LENGTH_M, Body, Motion, Performance, Span, perform
+from tal_run.eval.synthetic_figure import FPS, JOINT, Body, Motion, Performance, Span, perform
 from tal_run.eval.synthetic_looks import LOOKS, Clothes, Look, sample_body, sample_clothes
 from tal_run.eval.synthetic_motions import BACKGROUND
 from tal_run.eval.synthetic_scene import Actor, Scene, render, sample_scene
 
 LABELS = tuple(ACTIONS)
 PLAIN = tuple(name for name in BACKGROUND if not name.startswith("near miss"))
+# who goes far in these is seen from the side, in their near misses too
+SEEN_ASIDE = ("long jump", "high jump", "javelin throw", "cartwheel", "soccer kick")
+STILL = "still"  # what a performance does after its end
 STAYING = ("standing", "fidgeting")
 REPEATED = ("jumping jacks", "waving", "punching", "squat")  # half of these is the same action, shorter
 
@@ -51,11 +54,17 @@ UNFINISHED_SHARE = 0.08
 DISTRACTION_SHARE = 0.2
 HIDDEN_SHARE = 0.25  # of a shot, at most, may one bystander stand before a lead
 SHOULDERS_M = 0.45
+TURNED_SHARE = 0.2  # of the performances that are seen from any side
+STANDS_ABOUT_SHARE = 0.15  # of the performances that need no fixtures and have some of another action beside them
+NEAR_MISS_SHARE = 0.75  # of the background clips
+OPENING_S = 0.8  # of a near miss: as long as it takes to turn to us or to address a ball
+EMPTY_S = (0.5, 2.0)  # how long the camera stays when the only lead has gone under
+NUMBER = {"stadium": 0, "street": 1}  # of each look, for its random numbers: never to be changed
 IMPLEMENTS = ("club", "javelin", "ball", "barbell")
 # the subsets of videos 0, 1, 2 … : three of five to train on
 SUBSET_CYCLE = (SUBSETS[0], SUBSETS[1], SUBSETS[0], SUBSETS[2], SUBSETS[0])
 # a round of clips has each action once and background this often
-BACKGROUND_PER_ROUND = 4
+BACKGROUND_PER_ROUND = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +182,7 @@ def _round_length() -> int:
 
 
 def _generator(seed: int, look: str, kind: str, index: int) -> np.random.Generator:
-    return np.random.default_rng([seed, sorted(LOOKS).index(look), ("video", "clip").index(kind), index])
+    return np.random.default_rng([seed, NUMBER[look], ("video", "clip").index(kind), index])
 
 
 def _play(
@@ -190,6 +199,8 @@ def _play(
         other = _lead_performance(shared[1], cast[1].body, wanted, rng, backgrounds=backgrounds)
         if max(_room_m(leads[0].performance), _room_m(other)) <= ONE_PICTURE_M:
             leads.append(_Lead(other, cast[1].clothes))
+    if len(leads) == 1 and (last := leads[0].performance.spans[-1]).label == STILL:
+        wanted = min(wanted, _frames_of(last)[0] + round(float(rng.uniform(*EMPTY_S)) * FPS))
     end = _end_of_shot(leads, wanted, longest, rng)
     return [_Lead(held(lead.performance, end), lead.clothes) for lead in leads], end
 
@@ -214,6 +225,8 @@ def _end_of_shot(leads: Sequence[_Lead], wanted: int, longest: int, rng: np.rand
     if whole and rng.random() < UNFINISHED_SHARE:
         start, stop = max(whole)
         end = max(SHORTEST_SHOT_FRAMES, start + round(float(rng.uniform(0.35, 0.65)) * (stop - start)))
+    if longest - end < STUB_FRAMES and not any(end <= start < longest for start, _ in actions):
+        end = longest
     return end
 
 
@@ -269,15 +282,13 @@ def _tempo(rng: np.random.Generator) -> float:
 
 
 def _performed(motions: Sequence[Motion], body: Body, tempo: float, rng: np.random.Generator) -> Performance:
-    """Motions performed by somebody whose action shows us their front or, if they go far in it, their right side.
+    """Motions performed by somebody whose first action, or near miss, mostly shows us their front or, if far, their right side.
 
-    What is done with the right hand is then done in sight; the scene mirrors half of all people.
+    What is done with the right hand is then done in sight; the scene mirrors half of all people. What they do after that may
+    turn them anywhere, and some are seen from any side from the first.
     """
     needs = {motion.needs for motion in motions if motion.needs}
-    implement = None
-    if rng.random() < DISTRACTION_SHARE:
-        free = [name for name in IMPLEMENTS if not (needs & set(STICK_LENGTH_M) and name in STICK_LENGTH_M)]
-        implement = str(rng.choice(free)) if not needs else None
+    implement = str(rng.choice(IMPLEMENTS)) if rng.random() < DISTRACTION_SHARE and not needs else None
     sway = int(rng.integers(1 << 32))
 
     def seen(turn_deg: float) -> Performance:
@@ -285,29 +296,59 @@ def _performed(motions: Sequence[Motion], body: Body, tempo: float, rng: np.rand
         return perform(motions, body=body, tempo=tempo, rng=dice, implement=implement, turn_deg=turn_deg)
 
     performance = seen(0.0)
-    facing_deg = _facing_deg(performance)
-    if _room_m(performance, during_action=True) < 3.0:
-        to_us = seen(float(rng.triangular(-110.0, -60.0, -10.0)) - facing_deg)
+    facing_deg = _facing_deg(performance, tempo)
+    to_us_deg = float(rng.uniform(-180.0, 180.0) if rng.random() < TURNED_SHARE else rng.triangular(-110.0, -60.0, -10.0))
+    aside_deg = float(rng.uniform(-25.0, 25.0))
+    turned = seen(aside_deg - facing_deg)
+    shown = [span.label.removeprefix("near miss: ") for span in _deciding(performance)[:1]]
+    if not set(shown) & set(SEEN_ASIDE):
+        to_us = seen(to_us_deg - facing_deg)
         if np.ptp(to_us.joints[:, JOINT["pelvis"], 1]) < FAR_AND_NEAR_M:
-            return to_us
-    return seen(float(rng.uniform(-25.0, 25.0)) - facing_deg)
+            turned = to_us
+    has_fixtures = any(motion.fixtures for motion in motions)
+    return turned if has_fixtures or rng.random() >= STANDS_ABOUT_SHARE else _with_things_about(turned, rng)
 
 
-def _facing_deg(performance: Performance) -> float:
-    """Whither the hips face as the first action begins (or the performance does), degrees to the left of +x."""
-    starts = [_frames_of(span)[0] for span in performance.spans if span.is_action]
-    frame = min(starts[0] if starts else 0, len(performance.joints) - 1)
+def _with_things_about(performance: Performance, rng: np.random.Generator) -> Performance:
+    """The performance with a pit, or a bar and its mat, of no concern to it behind: they must not tell what is done."""
+    action = ACTIONS[str(rng.choice(["long jump", "high jump"]))](rng)
+    other = perform([action], body=performance.body, tempo=1.0, rng=rng, turn_deg=float(rng.uniform(-25.0, 25.0)))
+    fixed = [prop for prop in other.props if prop.fixed]
+    corners = np.concatenate([prop.points[0] for prop in fixed])
+    pelvis = performance.joints[:, JOINT["pelvis"]]
+    away = pelvis.mean(axis=0) - corners.mean(axis=0)
+    away[0] += rng.uniform(-2.5, 2.5)
+    away[1] = pelvis[:, 1].max() + rng.uniform(0.8, 2.5) - corners[:, 1].min()
+    away[2] = 0.0
+    always = np.ones(len(performance.joints), bool)
+    things = tuple(
+        replace(prop, points=np.repeat(prop.points[:1] + away.astype(np.float32), len(always), axis=0), visible=always)
+        for prop in fixed
+    )
+    return replace(performance, props=(*performance.props, *things))
+
+
+def _deciding(performance: Performance) -> list[Span]:
+    """The actions and the near misses, in order: what is to be seen alike of both."""
+    return [span for span in performance.spans if span.is_action or span.label.startswith("near miss")]
+
+
+def _facing_deg(performance: Performance, tempo: float) -> float:
+    """Whither the hips face in the first action or near miss (or at the start), degrees to the left of +x.
+
+    A near miss has its opening, in which people turn to us, within its span; an action has it before.
+    """
+    frame = 0
+    for span in _deciding(performance)[:1]:
+        frame = _frames_of(span)[0] + (0 if span.is_action else round(OPENING_S / tempo * FPS))
+    frame = min(frame, len(performance.joints) - 1)
     x, y, _ = performance.joints[frame, JOINT["l_hip"]] - performance.joints[frame, JOINT["r_hip"]]
     return float(np.degrees(np.arctan2(-x, y)))  # the way to the left hip, turned to the right by 90 degrees
 
 
-def _room_m(performance: Performance, *, during_action: bool = False) -> float:
-    """Metres along x that a performance takes; or its first action alone, if there is one."""
-    x = performance.joints[:, JOINT["pelvis"], 0]
-    spans = [span for span in performance.spans if span.is_action]
-    if during_action and spans:
-        x = x[slice(*_frames_of(spans[0]))]
-    return float(np.ptp(x)) + 1.2
+def _room_m(performance: Performance) -> float:
+    """Metres along x that a performance takes."""
+    return float(np.ptp(performance.joints[:, JOINT["pelvis"], 0])) + 1.2
 
 
 def held(performance: Performance, frame_count: int) -> Performance:
@@ -321,7 +362,7 @@ def held(performance: Performance, frame_count: int) -> Performance:
 
     last = performance.spans[-1]
     # what is held is no part of an action
-    rest = replace(last, label="still", is_action=False, start_s=last.end_s, end_s=frame_count / FPS)
+    rest = replace(last, label=STILL, is_action=False, start_s=last.end_s, end_s=frame_count / FPS)
     return replace(
         performance,
         joints=hold(performance.joints),
@@ -368,7 +409,7 @@ def _clip_of_background(person: _Person, rng: np.random.Generator) -> Performanc
     tempo = _tempo(rng)
     frame_count = int(rng.integers(CLIP_FRAMES[0], CLIP_FRAMES[1] * 6 // 10 + 1))
     length_s = frame_count / FPS * tempo
-    if rng.random() < 0.6:
+    if rng.random() < NEAR_MISS_SHARE:
         label = str(rng.choice(LABELS))
         motions = [_background(rng, 0.5)]
         while sum(motion.duration_s for motion in motions) < length_s + 0.5:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 WEIGHTS_NAME = "starter.safetensors"
 FORMAT = "tal-run starter 1"  # the one entry of the metadata
 
-# What made video is drawn at (320 x 240), shrunk: people are 24 to 76 pixels tall.
+# What made video is drawn at (320 x 240), shrunk: people are mostly 24 to 76 pixels tall.
 PREPROCESSING = Preprocessing(short_side=96, crop=(96, 128))
 # 1.28 s see a swing, a kick or the flight of a jump whole; a look each 0.32 s places its ends
 WINDOWS = WindowConfig(fps=12.5, window_frames=16, stride_frames=4)

@@ -91,7 +91,9 @@ def synthesize(
 
 @datasets.command()
 @click.argument("name", metavar="NAME")
-@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Where it lies. [default: ./NAME]")
+@click.option(
+    "--data", type=click.Path(path_type=Path), metavar="DIR", help="Where it lies. [default: ./NAME; a made one: the cache]"
+)
 @click.option("--quiet", is_flag=True, help="No progress, no notes: the table and errors only.")
 def check(name: str, data: Path | None, quiet: bool) -> None:
     """Check a data set: its annotations can be true, its videos are there, can be read, and are as long as annotated.

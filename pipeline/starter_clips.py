@@ -87,7 +87,9 @@ def read_clips(files: Sequence[ClipFile], labels: Sequence[str], *, cache: Path,
         if file.label is not None and file.label not in index:
             raise ValueError(f"{file.path} is labelled {file.label!r}, which is none of {', '.join(labels)}")
     classes = np.array([BACKGROUND if file.label is None else index[file.label] for file in files], np.int64)
-    table, stamp = cache.with_suffix(".json"), [[str(file.path), file.path.stat().st_mtime_ns] for file in files]
+    table = cache.with_suffix(".json")
+    stamp: list[list[object]] = [[STORED_FPS, PREPROCESSING.short_side, *PREPROCESSING.crop, *GREY_WEIGHTS]]
+    stamp += [[str(file.path), file.path.stat().st_mtime_ns] for file in files]
     known = json.loads(table.read_text(encoding="utf-8")) if table.is_file() and cache.is_file() else {}
     if known.get("files") != stamp:
         lengths = _decode_all([file.path for file in files], cache, workers=workers)
@@ -213,7 +215,7 @@ class WindowSampler:
 
 
 def centre_windows(clips: Clips, clip: int, *, stride_frames: int = WINDOWS.stride_frames) -> Pixels:
-    """Windows of a clip as it is watched in earnest, uint8 [W, T, H, W]: every ``stride_frames``, of a short one the middle."""
+    """Windows of a clip, uint8 [W, T, H, W]: every ``stride_frames``, of a short one the middle."""
     times = OVERSAMPLING * np.arange(WINDOWS.window_frames, dtype=np.float64)
     room = clips.length(clip) - 1 - times[-1]
     starts = np.arange(0, room + 1e-6, OVERSAMPLING * stride_frames)

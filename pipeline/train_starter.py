@@ -7,8 +7,8 @@ weights says how much of what was learnt is the motion. Its clips are drawn from
 data set ``synthetic``, on which it may then be tested; so only their subset ``validation`` is held out.
 
 Binary cross-entropy with AdamW and a one-cycle learning rate; what is kept is an exponential moving average of the weights.
-The same machine and seed give the same network as long as ``--minutes`` is not reached; if it is, the schedule is squeezed
-into that time.
+The same machine and seed give the same network as long as the training keeps up with ``--minutes``; where it falls behind, the
+schedule is squeezed into that time, and the card tells how many steps were done.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tal_run.eval.annotations import read_clips as read_clip_table
-from tal_run.eval.synthetic import LOOKS, synthesize
+from tal_run.eval.synthetic import LOOKS, fingerprint, synthesize
 from tal_run.eval.synthetic_actions import ACTIONS
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.files import written_whole
@@ -80,8 +80,8 @@ class TrainConfig:
         bfloat16: multiply in bfloat16, twice as fast where the processor can do so itself.
     """
 
-    steps: int = 3000
-    minutes: float = 36.0
+    steps: int = 2400
+    minutes: float = 28.0
     batch: int = 32
     learning_rate: float = 4e-3
     warm_up: float = 0.15
@@ -92,8 +92,15 @@ class TrainConfig:
     bfloat16: bool = True
 
 
-def train(clips: Clips, *, classes: int, config: TrainConfig, augment: AugmentConfig | None = None) -> StarterNetwork:
-    """The moving average of a network trained on clips, in evaluation mode."""
+class Training(NamedTuple):
+    """What came of it: the moving average of the network, in evaluation mode, after so many steps."""
+
+    network: StarterNetwork
+    steps: int
+
+
+def train(clips: Clips, *, classes: int, config: TrainConfig, augment: AugmentConfig | None = None) -> Training:
+    """Train a network on clips."""
     torch.manual_seed(config.seed)
     sampler = WindowSampler(clips, classes=classes, config=augment or AugmentConfig(), seed=config.seed)
     network, average = StarterNetwork(StarterConfig(classes=classes)), StarterNetwork(StarterConfig(classes=classes))
@@ -103,6 +110,7 @@ def train(clips: Clips, *, classes: int, config: TrainConfig, augment: AugmentCo
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
     recent: list[float] = []
+    steps_done = 0
     began_s = told_s = time.monotonic()
     network.train()
     for step, progress in _schedule(config):
@@ -116,12 +124,13 @@ def train(clips: Clips, *, classes: int, config: TrainConfig, augment: AugmentCo
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimizer.step()
+        steps_done = step + 1
         _average(average, network, keep=min(1 - 1 / config.average_steps, step / (step + 1)))
         recent = [*recent[-49:], loss.item()]
         if (now_s := time.monotonic()) - told_s > TELL_EVERY_S or step + 1 == config.steps:
             told_s, rate = now_s, (step + 1) * config.batch / (now_s - began_s)
             logger.info("step %d of %d: loss %.4f, %.0f windows/s", step + 1, config.steps, np.mean(recent), rate)
-    return average.eval()
+    return Training(network=average.eval(), steps=steps_done)
 
 
 def loss_of(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
@@ -273,14 +282,15 @@ def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, config: Trai
     logger.info("%d clips to learn from after %.0f s", len(learnt), time.monotonic() - began_s)
     training = read_clips(learnt, LABELS, cache=data / "training.grey")
     data_s = time.monotonic() - began_s
-    network = train(training, classes=len(LABELS), config=config)
+    trained = train(training, classes=len(LABELS), config=config)
     recipe = {
         "data": {"made": "tal_run.eval.synthetic", "looks": list(looks), "clips": len(learnt), "seed": config.seed},
-        "training": describe(config),
+        "generator": fingerprint(),
+        "training": {**describe(config), "steps_done": trained.steps},
         "augmentation": describe(AugmentConfig()),
         "torch": str(torch.__version__),
     }
-    write_weights(out, network, labels=LABELS, recipe=recipe)
+    write_weights(out, trained.network, labels=LABELS, recipe=recipe)
     shipped = read_weights(out).network  # rounded as shipped
     verdicts = {}
     for look, files in held_out.items():
@@ -299,7 +309,7 @@ def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, config: Trai
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=PACKAGED, help="Weights; figures go beside.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), default=CLIPS_FOLDER, help="Folder of the clips.")
-@click.option("--clips", type=click.IntRange(24), default=3000, help="Trimmed clips to make of each look learnt from.")
+@click.option("--clips", type=click.IntRange(24), default=2400, help="Trimmed clips to make of each look learnt from.")
 @click.option("--look", "looks", type=LOOK, multiple=True, default=("stadium",), help="To learn from; repeatable.")
 @click.option("--steps", type=click.IntRange(1), default=TrainConfig.steps, help="Batches to learn from.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=TrainConfig.minutes, help="Most time to train.")

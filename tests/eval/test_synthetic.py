@@ -18,6 +18,7 @@ from tal_run.eval.annotations import read, read_clips
 from tal_run.eval.synthetic import SyntheticError, synthesize
 from tal_run.eval.synthetic_figure import FPS, Body, Performance, perform
 from tal_run.eval.synthetic_plan import (
+    BACKGROUND_PER_ROUND,
     CLIP_FRAMES,
     LABELS,
     VideoPlan,
@@ -114,10 +115,10 @@ def test_a_clip_is_its_action_from_end_to_end_or_has_it_in_its_middle(label: str
 
 
 def test_every_round_of_clips_has_every_label_and_background() -> None:
-    labels = [clip_label(index) for index in range(16)]
+    labels = [clip_label(index) for index in range(ROUND)]
     assert sorted(filter(None, labels)) == sorted(LABELS)
-    assert labels.count(None) == 4
-    assert [clip_label(index) for index in range(16, 32)] == labels
+    assert labels.count(None) == BACKGROUND_PER_ROUND
+    assert [clip_label(index) for index in range(ROUND, 2 * ROUND)] == labels
     seen = {
         (clip_label(index), plan_clip(look="stadium", seed=0, index=index, label=clip_label(index)).truth.subset)
         for index in range(80)

@@ -216,14 +216,14 @@ class TestTraining:
             for n in (16, 8)
         )
         config = TrainConfig(steps=70, batch=12, average_steps=10)
-        network = train(learnt, classes=2, config=config, augment=AugmentConfig(noise=2, zoom=(0.9, 1.1)))
+        network = train(learnt, classes=2, config=config, augment=AugmentConfig(noise=2, zoom=(0.9, 1.1))).network
         verdict = judge(train_starter.clip_scores(network, held_out), held_out.classes, ("up", "down"))
         assert verdict["accuracy"] > 0.9
 
     def test_the_same_seed_gives_the_same_network(self) -> None:
         clips = make_clips([np.random.default_rng(k).integers(0, 256, (60, 16, 32), dtype=np.uint8) for k in range(2)], [0, 1])
         first, again, other = (
-            train(clips, classes=2, config=TrainConfig(steps=2, batch=2, seed=seed)).state_dict() for seed in (1, 1, 2)
+            train(clips, classes=2, config=TrainConfig(steps=2, batch=2, seed=seed)).network.state_dict() for seed in (1, 1, 2)
         )
         assert all(torch.equal(first[name], again[name]) for name in first)
         assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
