@@ -42,7 +42,7 @@ format: install ## Mend style and format
 
 # a data set that tal-run knows goes by its name, any other by its folder
 features: install ## Save features of a data set: make features DATASET=name DATA=folder
-	@if $(BIN)/tal-run datasets list --names | grep -qx '$(DATASET)'; then set -- --dataset '$(DATASET)' $(DATA); \
+	@if $(BIN)/tal-run datasets list --names | grep -qxF -- '$(DATASET)'; then set -- --dataset '$(DATASET)' $(DATA); \
 	else set -- $(or $(DATA),$(DATASET)); fi; \
 	$(BIN)/tal-run features "$$@" -o '$(OUT)/features/$(DATASET)' $(ARGS)
 

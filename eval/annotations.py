@@ -169,11 +169,13 @@ def read(path: str | os.PathLike[str]) -> GroundTruth:
     if path.is_dir():
         return _read_thumos(path)
     text = _text_of(path)
-    if text.lstrip("\ufeff \t\r\n").startswith("{"):
+    if text.lstrip().startswith("{"):
         return _read_json(path, text)
-    header = next(csv.reader(io.StringIO(text.lstrip("\ufeff"))), [])
-    if set(COLUMNS) <= set(header):
-        return _read_csv(path, text.lstrip("\ufeff"))
+    try:
+        if set(COLUMNS) <= set(next(csv.reader(io.StringIO(text)), [])):
+            return _read_csv(path, text)
+    except csv.Error as error:
+        raise AnnotationError(f"{path} is no CSV file that can be read ({error}): is a quotation mark missing?") from None
     raise AnnotationError(
         f"{path} is no ground truth that is known (it begins with {text[:40]!r}): give ActivityNet JSON, "
         f"a CSV file with the columns {','.join(COLUMNS)}, or the folder that holds THUMOS's text files"
@@ -416,7 +418,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise AnnotationError(f"{path} is no text in UTF-8: give JSON, CSV or THUMOS's text files") from None
     except OSError as error:

@@ -194,7 +194,11 @@ def find(name: str, data: str | os.PathLike[str] | None = None, *, hook: Hook = 
     if dataset.look:
         return DatasetFiles(dataset=dataset, folder=_made(dataset.look, data, hook))
     folder = Path(name if data is None else data)
-    if not folder.is_dir():
+    try:
+        is_there = folder.is_dir()
+    except OSError as error:
+        raise DatasetError(f"cannot look into {folder} ({error.strerror}): give another folder") from error
+    if not is_there:
         raise DatasetError(f"there is no folder {folder} with {name}: get it from {dataset.source} and give its folder")
     return DatasetFiles(dataset=dataset, folder=folder)
 
@@ -204,7 +208,16 @@ def _made(look: str, data: str | os.PathLike[str] | None, hook: Hook) -> Path:
 
     # other code makes other videos: what an older version left in the cache is not taken for this one's
     folder = cache_folder().parent / "synthetic" / f"{look}-{fingerprint()}" if data is None else Path(data)
-    if not (folder / "annotations.json").is_file():
+    try:
+        is_made, is_begun = ((folder / part).is_file() for part in ("annotations.json", "recipe.json"))
+    except OSError as error:
+        raise DatasetError(f"cannot look into {folder} ({error.strerror}): give another folder") from error
+    if is_begun and not is_made and data is not None:
+        raise DatasetError(
+            f"{folder} holds a made data set that is not finished: run `tal-run datasets synthesize {folder}` again with "
+            f"the options it was begun with (see {folder / 'recipe.json'})"
+        )
+    if not is_made:
         workers = os.cpu_count() or 1
         min_s, max_s = ON_DEMAND_S
         synthesize(folder, videos=ON_DEMAND_VIDEOS, look=look, min_s=min_s, max_s=max_s, workers=workers, hook=hook)

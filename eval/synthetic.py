@@ -18,14 +18,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -192,8 +194,8 @@ def _done(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, tuple[Vide
         return
     # a fresh interpreter each: what holds threads (encoders, OpenCV) must not be forked
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_ctrl_c_to_the_parent) as pool:
-        futures = {pool.submit(_make, job): job for job in jobs}
         try:
+            futures = {pool.submit(_make, job): job for job in jobs}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
@@ -203,7 +205,15 @@ def _done(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[_Job, tuple[Vide
 
 
 def _leave_ctrl_c_to_the_parent() -> None:
+    """In a worker: go on at Ctrl-C until the parent says, but not after its death."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _claim(out: Path, recipe: Recipe) -> None:

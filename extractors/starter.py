@@ -170,6 +170,10 @@ def read_weights(path: str | os.PathLike[str]) -> StarterWeights:
         trained_on, recipe = card["preprocessing"], dict(card["recipe"])
         network = StarterNetwork(StarterConfig(**size))
         missing, unknown = network.load_state_dict(state, strict=False)
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"there are no starter weights at {shown}: make them with `make starter`, or take --backbone movinet-a0-stream"
+        ) from error
     except OSError as error:
         raise WeightsError(f"the starter's weights {shown} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:

@@ -163,6 +163,8 @@ def detect(
             config = replace(config, localization=replace(localization_for(config.backbone), min_score=min_score))
         for target in targets:
             outputs.check_writable(target, inputs=videos)
+        if len(set(map(os.path.realpath, targets))) < len(targets):
+            raise WrongUse("two of the files given with -o are one and the same: give each its own")
         formats = {target: format_name or outputs.format_of(target) for target in targets}
         if word_vectors and not Path(word_vectors).is_file():
             raise WrongUse(f"there is no file {word_vectors} to read word vectors from: check --word-vectors")
@@ -187,7 +189,11 @@ def detect(
     if format_name and not targets:
         click.echo(rendered(format_name), nl=False)
         sys.exit(status)
-    written = [target for target in formats if _write_or_show(target, rendered(formats[target], beside=target), display)]
+    written = []
+    for target, kind in formats.items():
+        text = rendered(kind, beside=None if outputs.is_stream(target) else target)
+        if _write_or_show(target, text, display):
+            written.append(target)
     # standard output is free for the table unless a result goes there
     is_taken = len(written) < len(formats) or any(map(outputs.is_stream, formats))
     display.detections(results, matches, on_stderr=is_taken, is_written=bool(targets))

@@ -37,8 +37,10 @@ def list_(names_only: bool) -> None:
 
 @datasets.command()
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
-@click.option("--videos", type=click.IntRange(0), default=10, show_default=True, metavar="N", help="Untrimmed videos.")
-@click.option("--trimmed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Trimmed clips.")
+@click.option(
+    "--videos", type=click.IntRange(0, 1_000_000), default=10, show_default=True, metavar="N", help="Untrimmed videos."
+)
+@click.option("--trimmed", type=click.IntRange(0, 1_000_000), default=0, show_default=True, metavar="N", help="Trimmed clips.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another one gives other videos.")
 @click.option("--look", default="stadium", show_default=True, metavar="NAME", help="stadium or street.")
 @click.option("--min-s", type=float, default=20.0, show_default=True, help="Length of the shortest video, seconds.")
