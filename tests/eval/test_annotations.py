@@ -249,3 +249,20 @@ def test_published_truth_is_read(name: str, videos: int, instances: int | None, 
         assert len(truth.labels) == 20
     if ambiguous is not None:
         assert sum(len(video.ambiguous) for video in truth.videos) == ambiguous
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("\ufeffvideo_id,label,start_s,end_s\nv1,squat,1,2\n", encoding="utf-8")
+    (tmp_path / "thumos").mkdir()
+    (tmp_path / "thumos" / "Squat_val.txt").write_text("\ufeffv1 1.0 2.0\n", encoding="utf-8")
+    for path in (tmp_path / "truth.csv", tmp_path / "thumos"):
+        assert [video.video_id for video in read(path).videos] == ["v1"]
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 200_000, '"' + "y\n" * 100_000, "video_id,label,start_s,end_s\nv1," + "z" * 200_000 + ",1,2\n"]
+)
+def test_fields_without_end_are_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text(text)
+    with pytest.raises(AnnotationError, match=r"truth\.csv"):
+        read(tmp_path / "truth.csv")

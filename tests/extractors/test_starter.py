@@ -133,12 +133,12 @@ class TestWeights:
         assert file.stat().st_size < 5e6
 
     def test_labels_must_fit_the_classes(self, network: StarterNetwork, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="there are no starter weights at .*make starter"):
+        with pytest.raises(ValueError, match="2 labels for 3 classes"):
             write_weights(tmp_path / "w", network, labels=LABELS[:2], recipe={})
         assert not list(tmp_path.iterdir())
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsError, match="there are no starter weights at .*make starter"):
+        with pytest.raises(WeightsError, match=r"there are no starter weights at .*make starter"):
             read_weights(tmp_path / "none.safetensors")
 
     @pytest.mark.parametrize("keep", [0, 7, 1000, 100_000])
