@@ -154,12 +154,13 @@ class DatasetFiles:
             raise DatasetError(f"{self.dataset.name} has no subset {subset!r}: choose one of {choices}")
         subsets = [subset] if subset else list(self.dataset.videos)
         folders = list(dict.fromkeys(name for each in subsets for name in self.dataset.videos[each]))
-        found = {
-            path.stem: path
-            for name in folders
-            for path in sorted((self.folder / name).glob("*"))
-            if path.suffix.lower() in VIDEO_ENDINGS
-        }
+        found: dict[str, Path] = {}
+        for path in (path for name in folders for path in sorted((self.folder / name).glob("*"))):
+            if path.suffix.lower() not in VIDEO_ENDINGS:
+                continue
+            if path.stem in found:
+                raise DatasetError(f"{found[path.stem]} and {path} are both called {path.stem}: keep one, or rename the other")
+            found[path.stem] = path
         if not found:
             raise DatasetError(
                 f"{self.folder} holds no videos of {self.dataset.name}: they belong into {' or '.join(folders)} below it"

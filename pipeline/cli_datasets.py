@@ -114,6 +114,9 @@ def check(name: str, data: Path | None, quiet: bool) -> None:
     except TalRunError as error:
         display.error(str(error))
         sys.exit(WRONG_USE)
+    if not found:
+        display.error(f"the annotations of {name} name no video: fetch them again")
+        sys.exit(SOME_FAILED)
     _table(found)
     faults = [fault for tally in found for fault in tally.faults]
     missing = [f"{video} is missing" for tally in found for video in tally.missing]

@@ -363,6 +363,21 @@ def test_features_of_a_data_set(make_video: Any, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["video_test_1.npz", "video_validation_1.npz"]
 
 
+def test_two_videos_of_one_name_in_a_data_set_are_named(make_video: Any, tmp_path: Path) -> None:
+    make_video("thumos/validation/a.mp4", [("red", 4.0)])
+    make_video("thumos/test/a.mp4", [("red", 4.0)])
+    result = run("features", "--dataset", "thumos14", tmp_path / "thumos", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "both called a" in result.stderr
+
+
+def test_annotations_of_nothing_do_not_pass(tmp_path: Path) -> None:
+    (tmp_path / "annotations.json").write_text('{"database": {}}')
+    result = run("datasets", "check", "synthetic", "--data", tmp_path)
+    assert result.exit_code == 1
+    assert "name no video" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
