@@ -192,10 +192,10 @@ def find(name: str, data: str | os.PathLike[str] | None = None, *, hook: Hook = 
         SyntheticError: it cannot be made.
     """
     dataset = require_known(name)
-    if dataset.look:
-        return DatasetFiles(dataset=dataset, folder=_made(dataset.look, data, hook))
     folder = Path(name if data is None else data)
     try:
+        if dataset.look:
+            return DatasetFiles(dataset=dataset, folder=_made(dataset.look, data, hook))
         is_there = folder.is_dir()
     except OSError as error:
         raise DatasetError(f"cannot look into {folder} ({error.strerror}): give another folder") from error
@@ -205,18 +205,15 @@ def find(name: str, data: str | os.PathLike[str] | None = None, *, hook: Hook = 
 
 
 def _made(look: str, data: str | os.PathLike[str] | None, hook: Hook) -> Path:
-    from tal_run.eval.synthetic import fingerprint, synthesize
+    from tal_run.eval.synthetic import KEPT, fingerprint, synthesize
 
     # other code makes other videos: what an older version left in the cache is not taken for this one's
     folder = cache_folder().parent / "synthetic" / f"{look}-{fingerprint()}" if data is None else Path(data)
-    try:
-        is_made, is_begun = ((folder / part).is_file() for part in ("annotations.json", "recipe.json"))
-    except OSError as error:
-        raise DatasetError(f"cannot look into {folder} ({error.strerror}): give another folder") from error
-    if is_begun and not is_made and data is not None:
+    is_made = (folder / "annotations.json").is_file()
+    if not is_made and data is not None and (folder / KEPT).is_file():
         raise DatasetError(
             f"{folder} holds a made data set that is not finished: run `tal-run datasets synthesize {folder}` again with "
-            f"the options it was begun with (see {folder / 'recipe.json'})"
+            f"the options it was begun with (see {folder / KEPT})"
         )
     if not is_made:
         workers = os.cpu_count() or 1

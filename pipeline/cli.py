@@ -5,35 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tal_run.pipeline.cli_datasets import datasets
+from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
     from tal_run.extractors.hooks import Hook
     from tal_run.pipeline.detector import DetectConfig
     from tal_run.pipeline.screen import Screen
 
-DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
-
 Command = Callable[..., Any]
 Result = TypeVar("Result")
-
-
-class WrongUse(click.ClickException):
-    """Arguments that cannot be carried out (exit status 2)."""
-
-    exit_code = WRONG_USE
-
-    def __init__(self, message: str) -> None:
-        from tal_run.extractors.wire import printable
-
-        super().__init__(printable(message, limit=2000))  # it may quote a name that commands a terminal
 
 
 class Program(click.Group):
@@ -157,7 +144,7 @@ def detect(
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
-    with _errors_as_wrong_use():
+    with errors_as_wrong_use():
         config = replace(_config(watching, display), query=NAMES_ONLY if names_only else QueryConfig(), top_classes=top)
         if min_score is not None:
             config = replace(config, localization=replace(localization_for(config.backbone), min_score=min_score))
@@ -220,7 +207,7 @@ def features(inputs: tuple[str, ...], output: Path, dataset: str | None, **watch
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
     if not inputs and not dataset:
         raise WrongUse("there is nothing to watch: give videos, folders, or --dataset NAME")
-    with _errors_as_wrong_use():
+    with errors_as_wrong_use():
         config = _config(watching, display)
         videos = _dataset_videos(dataset, inputs, display) if dataset else _each_once(outputs.videos_in(inputs))
         outputs.make_folder(output)
@@ -313,16 +300,6 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
         display.error(f"{error}; what was to be written is on standard output")
         return False
     return True
-
-
-@contextmanager
-def _errors_as_wrong_use() -> Iterator[None]:
-    from tal_run.extractors.errors import TalRunError
-
-    try:
-        yield
-    except (TalRunError, OSError, ValueError) as error:
-        raise WrongUse(str(error)) from error
 
 
 main.add_command(datasets)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tal_run.pipeline.exits import DONE, SOME_FAILED, errors_as_wrong_use
+
 if TYPE_CHECKING:
     from tal_run.eval.datasets import SubsetCheck
     from tal_run.pipeline.screen import Screen
 
-DONE, SOME_FAILED, WRONG_USE = 0, 1, 2
 SHOWN = 20  # of missing or wrong videos, a sentence each
 
 
@@ -66,26 +67,21 @@ def synthesize(
     import os
 
     from tal_run.eval.synthetic import synthesize as make
-    from tal_run.extractors.errors import TalRunError
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=quiet)
-    try:
-        with display.progress() as hook:
-            truth = make(
-                out,
-                videos=videos,
-                trimmed=trimmed,
-                seed=seed,
-                look=look,
-                min_s=min_s,
-                max_s=max_s,
-                workers=workers or os.cpu_count() or 1,
-                hook=hook,
-            )
-    except TalRunError as error:
-        display.error(str(error))
-        sys.exit(WRONG_USE)
+    with errors_as_wrong_use(), display.progress() as hook:
+        truth = make(
+            out,
+            videos=videos,
+            trimmed=trimmed,
+            seed=seed,
+            look=look,
+            min_s=min_s,
+            max_s=max_s,
+            workers=workers or os.cpu_count() or 1,
+            hook=hook,
+        )
     minutes = sum(video.duration_s or 0.0 for video in truth.videos) / 60
     actions = sum(len(video.instances) for video in truth.videos)
     display.say(f"{out}: {videos} videos ({minutes:.1f} min, {actions} actions), {trimmed} trimmed clips")
@@ -104,16 +100,11 @@ def check(name: str, data: Path | None, quiet: bool) -> None:
     well, 1 something is missing or wrong, 2 there is no such data set, or no annotations.
     """
     from tal_run.eval import datasets as sets
-    from tal_run.extractors.errors import TalRunError
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=quiet)
-    try:
-        with display.progress() as hook:
-            found = sets.check(sets.find(name, data, hook=hook), hook=hook)
-    except TalRunError as error:
-        display.error(str(error))
-        sys.exit(WRONG_USE)
+    with errors_as_wrong_use(), display.progress() as hook:
+        found = sets.check(sets.find(name, data, hook=hook), hook=hook)
     if not found:
         display.error(f"the annotations of {name} name no video: fetch them again")
         sys.exit(SOME_FAILED)

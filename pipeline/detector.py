@@ -21,7 +21,7 @@ from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import FeatureSequence, extract
 from tal_run.extractors.hooks import Hook, ignore_progress
-from tal_run.extractors.registry import DEFAULT_BACKBONE, resolve
+from tal_run.extractors.registry import DEFAULT_BACKBONE
 from tal_run.extractors.video import VideoInfo
 from tal_run.models import HEADS, Detection
 from tal_run.models.actionbytes import ActionBytesConfig
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 # Thresholds that fit a backbone's scores, chosen on videos that nothing is reported on; others take ActionBytesConfig's.
 LOCALIZATION: dict[str, ActionBytesConfig] = {
-    "movinet-a0-stream": ActionBytesConfig(),
     # made video, stadium look, seed 1, 30 videos: 0.35 leaves 9 % of the queries for absent actions with an answer
     "starter": ActionBytesConfig(power=0.5, smooth=5, margin=0.5, min_score=0.35),
 }
@@ -198,8 +197,8 @@ class Detector:
 
 
 def localization_for(backbone: str) -> ActionBytesConfig:
-    """The head's thresholds that fit the scores of a backbone, by its name (or ``auto``)."""
-    return LOCALIZATION.get(resolve(backbone), ActionBytesConfig())
+    """The head's thresholds that fit the scores of the backbone of that name."""
+    return LOCALIZATION.get(backbone, ActionBytesConfig())
 
 
 def detect(

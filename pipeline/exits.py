@@ -1,0 +1,32 @@
+"""How commands end: exit statuses, and what is wrong said in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
+
+
+class WrongUse(click.ClickException):
+    """Arguments that cannot be carried out (exit status 2)."""
+
+    exit_code = WRONG_USE
+
+    def __init__(self, message: str) -> None:
+        from tal_run.extractors.wire import printable
+
+        super().__init__(printable(message, limit=2000))  # it may quote a name that commands a terminal
+
+
+@contextmanager
+def errors_as_wrong_use() -> Iterator[None]:
+    """What goes wrong inside ends the command with its sentence and status 2."""
+    from tal_run.extractors.errors import TalRunError
+
+    try:
+        yield
+    except (TalRunError, OSError, ValueError) as error:
+        raise WrongUse(str(error)) from error
