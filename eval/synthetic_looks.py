@@ -260,5 +260,4 @@ def sample_body(look: Look, rng: np.random.Generator) -> Body:
         leg_share=float(rng.uniform(0.93, 1.07)),
         arm_share=float(rng.uniform(0.94, 1.07)),
         girth=float(rng.uniform(*look.girth)),
-        head_share=float(rng.uniform(0.92, 1.15)),
     )

@@ -9,7 +9,8 @@ and actions by turns, each at one tempo of their own, among bystanders who never
     lead 2   |jogging|near miss|SQUAT   |walking|
                                [instance)
 
-A trimmed clip shows one action from end to end, or background only.
+A trimmed clip shows one action from end to end, or background only: near misses, what comes before or after an action, or
+plain waiting and walking.
 
 Every plan is drawn from (seed, kind of plan, look, number) alone, so that the first ten of twenty are the ten of ten. An
 action that a cut leaves unfinished is an ambiguous stretch; near misses are background, for nothing is left open in them.
@@ -56,7 +57,9 @@ HIDDEN_SHARE = 0.25  # of a shot, at most, may one bystander stand before a lead
 SHOULDERS_M = 0.45
 TURNED_SHARE = 0.2  # of the performances that are seen from any side
 STANDS_ABOUT_SHARE = 0.15  # of the performances that need no fixtures and have some of another action beside them
-NEAR_MISS_SHARE = 0.75  # of the background clips
+# of trimmed clips
+COMPANY_SHARE = 0.4  # a second lead, who does nothing that has a name
+BACKGROUND_CLIPS = {"near misses": 0.5, "around an action": 0.3, "plain": 0.2}
 OPENING_S = 0.8  # of a near miss: as long as it takes to turn to us or to address a ball
 EMPTY_S = (0.5, 2.0)  # how long the camera stays when the only lead has gone under
 NUMBER = {"stadium": 0, "street": 1}  # of each look, for its random numbers: never to be changed
@@ -148,13 +151,19 @@ def clip_label(index: int) -> str | None:
 def plan_clip(*, look: str, seed: int, index: int, label: str | None) -> VideoPlan:
     """Trimmed clip number ``index``, 2 to 10 s long, of one action or (``label`` None) of background.
 
-    The action fills the clip; one of less than 2 s stands in its middle, with equally much before and after it.
+    The action fills the clip; one of less than 2 s stands in its middle, with equally much before and after it. As in
+    untrimmed video, somebody else may be in the picture, who does no action.
     """
     style = LOOKS[look]
     rng = _generator(seed, look, "clip", index)
-    person = _Person(sample_body(style, rng), sample_clothes(style, rng))
-    lead = _clip_of_background(person, rng) if label is None else _clip_of_action(label, person, rng)
-    shot = _shot(style, rng, leads=[_Lead(lead, person.clothes)], frame_count=len(lead.joints))
+    cast = tuple(_Person(sample_body(style, rng), sample_clothes(style, rng)) for _ in range(2))
+    lead = _clip_of_background(cast[0], rng) if label is None else _clip_of_action(label, cast[0], rng)
+    leads = [_Lead(lead, cast[0].clothes)]
+    if rng.random() < COMPANY_SHARE:
+        other = _company(cast[1], len(lead.joints), rng)
+        if max(_room_m(lead), _room_m(other)) <= ONE_PICTURE_M:
+            leads.append(_Lead(other, cast[1].clothes))
+    shot = _shot(style, rng, leads=leads, frame_count=len(lead.joints))
     place, number = index % _round_length(), index // _round_length()
     truth = VideoTruth(
         video_id=f"synthetic_{look}_clip_{index:06d}",
@@ -409,16 +418,44 @@ def _clip_of_background(person: _Person, rng: np.random.Generator) -> Performanc
     tempo = _tempo(rng)
     frame_count = int(rng.integers(CLIP_FRAMES[0], CLIP_FRAMES[1] * 6 // 10 + 1))
     length_s = frame_count / FPS * tempo
-    if rng.random() < NEAR_MISS_SHARE:
-        label = str(rng.choice(LABELS))
-        motions = [_background(rng, 0.5)]
-        while sum(motion.duration_s for motion in motions) < length_s + 0.5:
-            motions.append(_near_miss(label)(rng))
-    else:
-        motions = [_background(rng, length_s + 0.5)]
+    kind = str(rng.choice(list(BACKGROUND_CLIPS), p=list(BACKGROUND_CLIPS.values())))
+    if kind == "around an action":
+        return _around_an_action(person, tempo, frame_count, rng)
+    motions = _near_misses(length_s, rng) if kind == "near misses" else [_background(rng, length_s + 0.5)]
     performance = _performed(motions, person.body, tempo, rng)
     start = max(0, min(round(0.5 * FPS / tempo), len(performance.joints) - frame_count))
     return excerpt(held(performance, start + frame_count), start, start + frame_count)
+
+
+def _around_an_action(person: _Person, tempo: float, frame_count: int, rng: np.random.Generator) -> Performance:
+    """What leads up to an action, to its first frame, or what follows its last: neither is a part of it."""
+    length_s = frame_count / FPS * tempo
+    action = ACTIONS[str(rng.choice(LABELS))](rng)
+    motions = [_background(rng, length_s), action]
+    if not action.ends_performance:
+        motions.append(_background(rng, length_s))
+    performance = _performed(motions, person.body, tempo, rng)
+    first, last = next(_frames_of(span) for span in performance.spans if span.is_action)
+    if action.ends_performance or rng.random() < 0.5:
+        return excerpt(performance, max(0, first - frame_count), first)
+    return excerpt(held(performance, last + frame_count), last, last + frame_count)
+
+
+def _near_misses(length_s: float, rng: np.random.Generator) -> list[Motion]:
+    """Near misses of one action, after a moment of background, for ``length_s`` at tempo 1 or longer."""
+    label = str(rng.choice(LABELS))
+    motions = [_background(rng, 0.5)]
+    while sum(motion.duration_s for motion in motions) < length_s + 0.5:
+        motions.append(_near_miss(label)(rng))
+    return motions
+
+
+def _company(person: _Person, frame_count: int, rng: np.random.Generator) -> Performance:
+    """A second lead beside the first, as in untrimmed video, but without actions: waiting, or at near misses."""
+    tempo = _tempo(rng)
+    length_s = frame_count / FPS * tempo
+    motions = _near_misses(length_s, rng) if rng.random() < 0.5 else [_background(rng, length_s + 0.5, STAYING)]
+    return excerpt(held(_performed(motions, person.body, tempo, rng), frame_count), 0, frame_count)
 
 
 def _shot(look: Look, rng: np.random.Generator, *, leads: Sequence[_Lead], frame_count: int) -> Shot:

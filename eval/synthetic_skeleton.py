@@ -37,7 +37,6 @@ class Body:
     leg_share: float = 1.0
     arm_share: float = 1.0
     girth: float = 1.0
-    head_share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,8 +35,8 @@ FORMAT = "tal-run starter 1"  # the one entry of the metadata
 
 # What made video is drawn at (320 x 240), shrunk: people are mostly 24 to 76 pixels tall.
 PREPROCESSING = Preprocessing(short_side=96, crop=(96, 128))
-# 1.28 s see a swing, a kick or the flight of a jump whole; a look each 0.32 s places its ends
-WINDOWS = WindowConfig(fps=12.5, window_frames=16, stride_frames=4)
+# 2 s tell a squat from a clean and jerk, a run-up with a javelin from one without; a look each 0.375 s places the ends
+WINDOWS = WindowConfig(fps=8, window_frames=16, stride_frames=3)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 The network must know motion, not one look's clothes, places, light and cameras. So whatever may differ between looks is
 varied once more here: position, size, side, light, sharpness, noise, moving cameras, things in front, two scenes in one.
 
-Clips are kept at twice the network's frame rate, so that a window may start and be played at finer steps than its own.
+Clips are kept at three times the network's frame rate, so that a window may start and be played at finer steps than its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.starter import PREPROCESSING, WINDOWS
@@ -29,7 +29,7 @@ from tal_run.extractors.video import open_video
 
 logger = logging.getLogger(__name__)
 
-OVERSAMPLING = 2  # stored frames a frame of the network
+OVERSAMPLING = 3  # stored frames a frame of the network
 STORED_FPS = OVERSAMPLING * WINDOWS.fps
 # Made clips of no more than this have their action in the middle, not from end to end.
 CENTRED_S = 2.0
@@ -137,21 +137,25 @@ class AugmentConfig:
         shift: how far the picture is moved, as a share of its half sides.
         turn_deg: the most it is turned.
         camera_share: windows with a moving camera added; ``camera`` how far it goes in a window (half sides).
+        blurred_share: windows out of focus.
+        inverted_share: windows in which dark and light change places: who is darker than the ground must not matter.
         flicker: deviation of each frame's light, as a share of it.
         noise: the most deviation of the noise, in grey levels.
         cover_share: windows with something in front.
     """
 
-    background_share: float = 0.25
+    background_share: float = 0.35
     speed: tuple[float, float] = (0.75, 1.33)
     centre_jitter_s: float = 0.16
-    boundary_share: float = 0.08
-    mixed_share: float = 0.1
-    zoom: tuple[float, float] = (0.8, 1.3)
+    boundary_share: float = 0.1
+    mixed_share: float = 0.05
+    zoom: tuple[float, float] = (0.7, 1.4)
     shift: float = 0.2
     turn_deg: float = 5.0
     camera_share: float = 0.3
     camera: float = 0.2
+    blurred_share: float = 0.2
+    inverted_share: float = 0.1
     flicker: float = 0.02
     noise: float = 10.0
     cover_share: float = 0.2
@@ -163,7 +167,6 @@ class WindowSampler:
     def __init__(self, clips: Clips, *, classes: int, config: AugmentConfig, seed: int) -> None:
         self._clips, self._classes, self._config = clips, classes, config
         self._rng = np.random.default_rng([seed, 1])
-        self._torch_rng = torch.Generator().manual_seed(seed)
         members = [np.flatnonzero(clips.classes == index) for index in range(classes)]
         self._members = [clip_indices for clip_indices in members if len(clip_indices)]
         self._background = np.flatnonzero(clips.classes == BACKGROUND)
@@ -173,10 +176,10 @@ class WindowSampler:
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Grey windows, float [B, T, H, W] in 0..255, and how much of each class they show, float [B, K] in 0..1."""
         windows, targets = zip(*(self.example() for _ in range(size)), strict=True)
-        clips = torch.from_numpy(np.stack(windows)).float()
-        return augment(clips, self._config, generator=self._torch_rng), torch.from_numpy(np.stack(targets))
+        varied = [augment(window, self._config, rng=self._rng) for window in windows]
+        return torch.from_numpy(np.stack(varied)), torch.from_numpy(np.stack(targets))
 
-    def example(self) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+    def example(self) -> tuple[Pixels, NDArray[np.float32]]:
         """One window as it is before it is varied, [T, H, W], and its target [K]."""
         rng, config = self._rng, self._config
         draw = rng.random()
@@ -189,8 +192,8 @@ class WindowSampler:
             return np.concatenate(parts), target * np.float32(1 - cut / len(frames))
         if draw < config.boundary_share + config.mixed_share:
             other, other_target = self._window(self._some_clip())
-            weight = np.float32(rng.uniform(0.35, 0.65))
-            return weight * frames + (1 - weight) * other, np.maximum(target, other_target)
+            weight = rng.uniform(0.35, 0.65)
+            return cv2.addWeighted(frames, weight, other, 1 - weight, 0).astype(np.uint8), np.maximum(target, other_target)
         return frames, target
 
     def _some_clip(self) -> int:
@@ -201,7 +204,8 @@ class WindowSampler:
     def _window(self, clip: int) -> tuple[Pixels, NDArray[np.float32]]:
         """A window of a clip and its target [K]."""
         rng, length = self._rng, self._clips.length(clip)
-        speed = float(np.exp(rng.uniform(*np.log(self._config.speed))))
+        fastest = max(1.0, (length - 1) / (OVERSAMPLING * (WINDOWS.window_frames - 1)))  # that the clip suffices for
+        speed = min(float(np.exp(rng.uniform(*np.log(self._config.speed)))), fastest)
         times = OVERSAMPLING * speed * np.arange(WINDOWS.window_frames)
         room = length - 1 - times[-1]
         if length <= CENTRED_S * STORED_FPS + 1:
@@ -224,66 +228,63 @@ def centre_windows(clips: Clips, clip: int, *, stride_frames: int = WINDOWS.stri
     return np.stack([clips.window(clip, start + times) for start in starts])
 
 
-def augment(clips: Tensor, config: AugmentConfig, *, generator: torch.Generator) -> Tensor:
-    """Windows [B, T, H, W] of 0..255 as another camera, in another light, might have taken them; same shape and range."""
-    seen = _cover(_move_camera(clips, config, generator), config, generator)
-    count = len(seen)
-    share = _uniform(generator, count, 1, 1, 1)
-    seen = torch.where(share < 0.2, F.avg_pool2d(seen, 3, stride=1, padding=1, count_include_pad=False), seen)
-    gamma = torch.exp2(_uniform(generator, count, 1, 1, 1, low=-0.8, high=0.8))
-    seen = (seen / 255).clamp(1e-3, 1).pow(gamma)
-    seen = torch.where(_uniform(generator, count, 1, 1, 1) < 0.1, 1 - seen, seen)  # who is darker than the ground
-    flicker = 1 + config.flicker * torch.randn(count, seen.shape[1], 1, 1, generator=generator)
-    deviation = _uniform(generator, count, 1, 1, 1, high=config.noise / 255)
-    # one plane of noise a batch, rolled to another place in each window: a tenth of the time of drawing all
-    noise = torch.randn(seen.shape[1:], generator=generator)
-    noise = torch.stack([torch.roll(noise, 37 * index, dims=-1) for index in range(count)])
-    return (seen * flicker + deviation * noise).clamp(0, 1) * 255
+def augment(window: Pixels, config: AugmentConfig, *, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A window, uint8 [T, H, W], as another camera, in another light, might have taken it; in 0..255."""
+    seen = _move_camera(window, config, rng)
+    _cover(seen, config, rng)
+    if rng.random() < config.blurred_share:
+        seen = np.stack([cv2.blur(frame, (3, 3)) for frame in seen])
+    curve = (np.arange(256, dtype=np.float32) / 255) ** np.float32(np.exp2(rng.uniform(-0.8, 0.8)))
+    if rng.random() < config.inverted_share:
+        curve = 1 - curve
+    flicker = 1 + config.flicker * rng.standard_normal((len(seen), 1, 1), dtype=np.float32)
+    varied: NDArray[np.float32] = (255 * curve)[seen] * flicker
+    varied += _noise(seen.shape, rng) * np.float32(rng.uniform(0, config.noise))
+    return np.clip(varied, 0, 255, out=varied)
 
 
-def _move_camera(clips: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Mirror, zoom, turn and shift each window; in some, go on doing so from frame to frame."""
-    count, frames, height, width = clips.shape
-
-    def draw(low: float, high: float) -> Tensor:
-        return _uniform(generator, count, 1, low=low, high=high)
-
-    pace = torch.linspace(-0.5, 0.5, frames) * (draw(0, 1) < config.camera_share)  # [B, T]
-    zoom = torch.exp(-draw(*np.log(config.zoom)) + pace * draw(-0.2, 0.2))
-    turn = torch.deg2rad(draw(-config.turn_deg, config.turn_deg)).expand(count, frames)
-    side = torch.where(draw(0, 1) < 0.5, -1.0, 1.0)
-    across = draw(-config.shift, config.shift) + pace * draw(-config.camera, config.camera)
-    along = draw(-config.shift, config.shift) * 0.6 + pace * draw(-config.camera, config.camera) * 0.5
-    aspect = width / height
-    affine = torch.stack(
-        [
-            torch.stack([side * zoom * turn.cos(), -side * zoom * turn.sin() / aspect, across], dim=-1),
-            torch.stack([zoom * turn.sin() * aspect, zoom * turn.cos(), along], dim=-1),
-        ],
-        dim=-2,
-    )  # [B, T, 2, 3]
-    grid = F.affine_grid(affine.reshape(-1, 2, 3), [count * frames, 1, height, width], align_corners=False)
-    moved = F.grid_sample(clips.reshape(-1, 1, height, width), grid, padding_mode="reflection", align_corners=False)
-    return moved.reshape(clips.shape)
+def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Normal noise; each frame is another stretch of one long row, which takes a tenth of the time of drawing all."""
+    size = int(np.prod(shape[1:]))
+    row = rng.standard_normal(2 * size, dtype=np.float32)
+    return np.stack([row[start : start + size] for start in rng.integers(0, size, shape[0])]).reshape(shape)
 
 
-def _cover(clips: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _move_camera(window: Pixels, config: AugmentConfig, rng: np.random.Generator) -> Pixels:
+    """Mirror, zoom, turn and shift a window; now and then, go on doing so from frame to frame."""
+    frames, height, width = window.shape
+    pace = np.linspace(-0.5, 0.5, frames) * (rng.random() < config.camera_share)  # [T]
+    zoom = np.exp(-rng.uniform(*np.log(config.zoom)) + pace * rng.uniform(-0.2, 0.2))
+    turn = np.deg2rad(rng.uniform(-config.turn_deg, config.turn_deg))
+    side = rng.choice([-1.0, 1.0])
+    # in half sides of the picture
+    across = rng.uniform(-config.shift, config.shift) + pace * rng.uniform(-config.camera, config.camera)
+    along = 0.6 * rng.uniform(-config.shift, config.shift) + 0.5 * pace * rng.uniform(-config.camera, config.camera)
+    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.diag([side, 1.0])
+    middle = np.array([width - 1, height - 1]) / 2
+    moved = np.empty_like(window)
+    for index, frame in enumerate(window):
+        linear = zoom[index] * turned
+        start = middle + np.array([across[index] * width, along[index] * height]) / 2 - linear @ middle
+        cv2.warpAffine(
+            frame,
+            np.column_stack([linear, start]),  # from the new picture's places to the old one's
+            (width, height),
+            dst=moved[index],
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REFLECT,
+        )
+    return moved
+
+
+def _cover(window: Pixels, config: AugmentConfig, rng: np.random.Generator) -> None:
     """Put a plain rectangle, which stands still, in front of some windows."""
-    count, _, height, width = clips.shape
-    covered = clips.clone()
-    size = _uniform(generator, count, 2, low=0.08, high=0.35)
-    corner = _uniform(generator, count, 2) * (1 - size)
-    shade = _uniform(generator, count, high=255)
-    for index in torch.nonzero(_uniform(generator, count) < config.cover_share).flatten().tolist():
-        (top, left), (tall, wide) = corner[index].tolist(), size[index].tolist()
-        rows = slice(int(top * height), int((top + tall) * height))
-        columns = slice(int(left * width), int((left + wide) * width))
-        covered[index, :, rows, columns] = shade[index]
-    return covered
-
-
-def _uniform(generator: torch.Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-    return low + (high - low) * torch.rand(*shape, generator=generator)
+    if rng.random() >= config.cover_share:
+        return
+    size = rng.uniform(0.08, 0.35, 2)  # of the picture's height and width
+    corner = rng.random(2) * (1 - size)
+    (top, left), (bottom, right) = (np.array([place * window.shape[1:] for place in (corner, corner + size)])).astype(int)
+    window[:, top:bottom, left:right] = rng.integers(256)
 
 
 def describe(config: Any) -> dict[str, Any]:

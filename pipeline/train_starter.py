@@ -80,14 +80,14 @@ class TrainConfig:
         bfloat16: multiply in bfloat16, twice as fast where the processor can do so itself.
     """
 
-    steps: int = 2400
-    minutes: float = 28.0
+    steps: int = 4800
+    minutes: float = 40.0
     batch: int = 32
     learning_rate: float = 4e-3
     warm_up: float = 0.15
     weight_decay: float = 0.03
     label_smoothing: float = 0.01
-    average_steps: int = 60
+    average_steps: int = 120
     seed: int = SEED
     bfloat16: bool = True
 
@@ -105,6 +105,7 @@ def train(clips: Clips, *, classes: int, config: TrainConfig, augment: AugmentCo
     sampler = WindowSampler(clips, classes=classes, config=augment or AugmentConfig(), seed=config.seed)
     network, average = StarterNetwork(StarterConfig(classes=classes)), StarterNetwork(StarterConfig(classes=classes))
     average.load_state_dict(network.state_dict())
+    network.to(memory_format=torch.channels_last_3d)
     decayed = [weight for weight in network.parameters() if weight.ndim > 1]
     others = [weight for weight in network.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -309,7 +310,7 @@ def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, config: Trai
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=PACKAGED, help="Weights; figures go beside.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), default=CLIPS_FOLDER, help="Folder of the clips.")
-@click.option("--clips", type=click.IntRange(24), default=2400, help="Trimmed clips to make of each look learnt from.")
+@click.option("--clips", type=click.IntRange(24), default=2700, help="Trimmed clips to make of each look learnt from.")
 @click.option("--look", "looks", type=LOOK, multiple=True, default=("stadium",), help="To learn from; repeatable.")
 @click.option("--steps", type=click.IntRange(1), default=TrainConfig.steps, help="Batches to learn from.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=TrainConfig.minutes, help="Most time to train.")
