@@ -1,6 +1,6 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench starter word-vectors clean
+.PHONY: help install test test-slow lint type format features demo bench bench-made starter word-vectors clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -55,6 +55,9 @@ demo: install ## Find the long jumps in the video that comes with tal-run; resul
 bench: install ## Measure localization, speed and memory on real clips: make bench CLIPS=folder
 	$(BIN)/python tests/benchmarks/speed.py --clips $(CLIPS)
 	$(BIN)/python tests/benchmarks/untrimmed.py --clips $(CLIPS)
+
+bench-made: install ## Measure the starter in made video, 60 untrimmed videos a look (a quarter of an hour on two cores)
+	$(BIN)/python tests/benchmarks/made_video.py $(ARGS)
 
 # Threads that wait without spinning take turns with what draws and decodes; memory that is kept, in large pages, need not be
 # cleared again for each batch: together a third faster.

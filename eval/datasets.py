@@ -16,9 +16,9 @@ from tal_run.eval.annotations import SUBSETS, THUMOS_ENDINGS, GroundTruth, Video
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.video import VideoError, probe
+from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import cache_folder
 
-VIDEO_ENDINGS = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg"})
 DURATION_SLACK_S = 0.5  # containers and annotators round differently
 # of `synthetic` made on demand: about a minute on one core
 ON_DEMAND_VIDEOS, ON_DEMAND_S = 10, (20.0, 40.0)

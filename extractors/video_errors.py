@@ -16,6 +16,8 @@ class VideoError(TalRunError):
     """A file that gives no frames, or no more: what happened, what was found, the cure."""
 
 
+# of what is taken for a video where folders are searched; a file that is named is tried whatever it is called
+VIDEO_ENDINGS = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"})
 HEAD_BYTES = 4096
 # Files that make a player open other files or addresses.
 PLAYLIST_HEADS = (

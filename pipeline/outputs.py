@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import FeatureSequence
 from tal_run.extractors.files import written_whole
+from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
 from tal_run.models import Detection
 from tal_run.pipeline.detector import Detector, VideoResult
 from tal_run.pipeline.query import QueryMatch
 
 FORMATS = ("json", "jsonl", "csv", "html")
-VIDEO_ENDINGS = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"})
 COLUMNS = ("video_id", "label", "start_s", "end_s", "score")
 
 Results = Mapping[str, Sequence[Detection]]

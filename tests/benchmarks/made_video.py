@@ -1,11 +1,12 @@
 """How well the starter finds actions in made untrimmed video, of the look that it learnt from and of the other one.
 
-    python tests/benchmarks/made_video.py [--videos 60] [--seed 2] [--look LOOK]... [--keep FOLDER] [--weights FILE]
+    python tests/benchmarks/made_video.py [--videos 60] [--seed 2] [--look LOOK]... [--min-s 20] [--max-s 60]
+        [--keep FOLDER] [--weights FILE]
 
 For every action: of the videos that hold it, in how many the first detection of a query by its name overlaps a true
 stretch with tIoU >= 0.5; AP at that overlap; and of the queries for actions that a video does not hold, how many return
 anything. The seeds of training (``train_starter.SEED``) and of choosing thresholds (``CALIBRATION_SEED``, of the look learnt
-from) are others. Videos last 20 to 60 s. Stretches that nobody could tell (ambiguous) count neither for nor against.
+from) are others. Stretches that nobody could tell (ambiguous) count neither for nor against.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=60)
     parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--min-s", type=float, default=20.0, help="length of the shortest video")
+    parser.add_argument("--max-s", type=float, default=60.0)
     parser.add_argument("--look", action="append", choices=LOOKS)
     parser.add_argument("--keep", type=Path, help="a folder for the videos, used again next time")
     parser.add_argument("--weights", type=Path, help="other weights of the starter")
@@ -64,7 +67,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for look in options.look or LOOKS:
             folder = (options.keep or Path(scratch)) / f"{look}_{options.seed}"
-            truth = synthesize(folder, videos=options.videos, seed=options.seed, look=look, workers=2)
+            truth = synthesize(
+                folder,
+                videos=options.videos,
+                seed=options.seed,
+                look=look,
+                min_s=options.min_s,
+                max_s=options.max_s,
+                workers=2,
+            )
             detector = Detector(DetectConfig(backbone="starter"))
             if options.weights:
                 detector.backbone = Starter(path=options.weights)
