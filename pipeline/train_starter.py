@@ -105,7 +105,7 @@ def train(clips: Clips, *, classes: int, config: TrainConfig, augment: AugmentCo
     sampler = WindowSampler(clips, classes=classes, config=augment or AugmentConfig(), seed=config.seed)
     network, average = StarterNetwork(StarterConfig(classes=classes)), StarterNetwork(StarterConfig(classes=classes))
     average.load_state_dict(network.state_dict())
-    network.to(memory_format=torch.channels_last_3d)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in the stubs
     decayed = [weight for weight in network.parameters() if weight.ndim > 1]
     others = [weight for weight in network.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
