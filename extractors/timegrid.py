@@ -97,6 +97,9 @@ class Sampling:
         if not all(np.isfinite((*numbers, self.offset_frames or 0.0))) or min(numbers) <= 0:
             raise ValueError(f"fps, stride and window must be positive and finite, got {self}")
 
+    def __str__(self) -> str:
+        return f"{self.window_frames:g} frames at {self.fps:g} fps, every {self.stride_frames:g} frames"
+
     @property
     def middle_frames(self) -> float:
         """Frames from the video's start to the middle of window 0."""
