@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -97,7 +98,7 @@ def read_header(file: BinaryIO | Any, where: str) -> ArrayHeader:
     if head[6] not in readers:
         raise ArrayFileError(f"{where} is in version {head[6]} of NumPy's form, not 1 or 2: save it again with numpy.save")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "created on Python 2", as W-TALC's are
+        warnings.simplefilter("ignore")  # "created on Python 2", as W-TALC's are; or on the syntax of a damaged one
         shape, is_fortran, dtype = readers[head[6]](file)
     if not all(isinstance(length, int) and length >= 0 for length in shape) or len(shape) > 32:
         raise ArrayFileError(f"{where} promises the shape {printable(shape)}, which cannot be: {FETCH_AGAIN}")
@@ -127,7 +128,8 @@ def reported(path: Path) -> Iterator[None]:
         LookupError,
         OverflowError,
         RecursionError,
-        SyntaxError,
+        SyntaxError,  # in the header, which is Python
+        tokenize.TokenError,
         NotImplementedError,  # another compression
         RuntimeError,  # a password
         MemoryError,

@@ -38,7 +38,9 @@ NAMES: dict[str, str] = {
     "numpy._core.multiarray scalar": "scalar",
     "numpy.core.numeric _frombuffer": "whole array",  # protocol 5
     "numpy._core.numeric _frombuffer": "whole array",
-    "_codecs encode": "bytes",  # Python 3's way to write bytes for Python 2
+    "_codecs encode": "encoded",  # Python 3's way to write bytes for Python 2
+    "builtins bytes": "no bytes",
+    "__builtin__ bytes": "no bytes",
     "builtins set": "set",
     "__builtin__ set": "set",
 }
@@ -256,9 +258,9 @@ class _Machine:
                 return _array(content, element, (), "C")[()]
             case "dtype", (str() | bytes() as spec, *_):
                 return _Element(_as_text(spec))
-            case "bytes", (str() as text, "latin1" | "latin-1"):
+            case "encoded", (str() as text, "latin1" | "latin-1"):
                 return text.encode("latin-1")
-            case "bytes", ():  # how an empty one is written
+            case "no bytes", ():
                 return b""
             case "set", ([*members],):
                 return set(map(_key, members))

@@ -243,7 +243,7 @@ def features(inputs: tuple[str, ...], output: Path, dataset: str | None, layout:
         there = [names[video] for video in done]
         try:
             if packed := batch.pack(there):
-                display.say(f"{packed}  {len(there)} videos")
+                display.say(f"{packed}: {len(there)} videos")
             if files:
                 display.say(feature_batch.list_missing(files, there, output))
         except TalRunError as error:

@@ -82,13 +82,13 @@ class FeatureBatch:
         file, was_there = self._folder.file(video_id), self._folder.has(video_id)
         fault = "you asked for it" if self._again else self._folder.fault(video_id, recipe)
         if was_there and not fault:
-            return Outcome(KEPT, f"{file}  {KEPT}")
+            return Outcome(KEPT, f"{file}: {KEPT}")
         found = extract(video, backbone=self._backbone, windows=self._windows, decoder=self._decoder, hook=hook)
         try:
             self._folder.save(video_id, found, recipe)
         except OSError as error:
             raise cannot_write(file, error) from error
-        line = f"{file}  {found.data.shape[0]} x {found.data.shape[1]}"
+        line = f"{file}: {found.data.shape[0]} x {found.data.shape[1]}"
         return Outcome(MADE_AGAIN, f"{line}, {MADE_AGAIN}: {fault}") if was_there else Outcome(MADE, line)
 
     def pack(self, video_ids: Iterable[str]) -> Path | None:
