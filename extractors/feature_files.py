@@ -36,7 +36,7 @@ from tal_run.extractors.feature_record import ENDING, MAX_BYTES, FeatureRecord, 
 from tal_run.extractors.features import FeatureError, Features, FeatureSequence
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.object_arrays import read_object_array, write_object_array
-from tal_run.extractors.timegrid import Sampling
+from tal_run.extractors.timegrid import Sampling, TimeGrid
 from tal_run.extractors.weights import sha256_of
 
 COUNT_TOLERANCE = 0.1  # of the number of snippets that a video's length makes one expect; 25 for 30 fps is further off
@@ -153,6 +153,8 @@ class FeatureFolder:
             FeatureError, ArrayFileError: they are missing, damaged, or not what they are said to be.
         """
         where = f"{shown(video_id)} in {shown(self.path)}"
+        if not self.has(video_id) and self.has(f"v_{video_id}"):
+            video_id = f"v_{video_id}"  # ActivityNet's files have the prefix, its annotations have not
         try:
             record = self._record(video_id)
         except RecordError as error:
@@ -175,13 +177,14 @@ class FeatureFolder:
                 f"the features of {where} are {count} x {dim}, which looks turned on its side: save them as [T, D] or, if "
                 f"these are {count} snippets indeed, give the video's duration"
             )
-        if given is not None and duration_s is not None:
-            _check_length(count, dim, given, duration_s, where)
-        grid = given.grid(count, duration_s=duration_s) if given is not None else found.grid
+        grid = found.grid if given is None else given.grid(count)
         assert grid is not None
+        if duration_s is not None:
+            _check_length(grid, dim, duration_s, where)
+            grid = replace(grid, duration_s=duration_s)
         return Features(
             data=found.data,
-            grid=replace(grid, duration_s=duration_s or grid.duration_s),
+            grid=grid,
             stream_dims=found.stream_dims,
             logits=found.logits,
             labels=found.labels,
@@ -292,17 +295,17 @@ def _write_arrays(part: Path, content: Array | Mapping[str, Array]) -> None:
             np.save(file, content, allow_pickle=False)
 
 
-def _check_length(count: int, dim: int, sampling: Sampling, duration_s: float, where: str) -> None:
+def _check_length(grid: TimeGrid, dim: int, duration_s: float, where: str) -> None:
     """Refuse a number of snippets that a video of this length cannot have."""
-    expected = sampling.count(duration_s)
+    expected = grid.expected_count(duration_s)
     slack = max(COUNT_SLACK, COUNT_TOLERANCE * expected)
-    if abs(count - expected) <= slack:
+    if abs(grid.count - expected) <= slack:
         return
     if abs(dim - expected) <= slack:
-        raise FeatureError(f"the features of {where} are {count} x {dim}, turned on their side: save them as [T, D]")
+        raise FeatureError(f"the features of {where} are {grid.count} x {dim}, turned on their side: save them as [T, D]")
     raise FeatureError(
-        f"the features of {where} are {count} snippets, and {duration_s:.1f} s make about {expected} ({sampling}): give fps, "
-        "stride and window as they were made with"
+        f"the features of {where} are {grid.count} snippets {grid.step_s:.4g} s apart, and a video of {duration_s:.1f} s makes "
+        f"about {expected}: give the video, and the fps, stride and window, that they were made with"
     )
 
 

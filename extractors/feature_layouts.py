@@ -134,7 +134,11 @@ def _read_own(folder: Path, video_id: str) -> Found:
     data, seconds = vectors(arrays["features"], shown(path)), arrays["seconds"]
     labels = tuple(str(label) for label in arrays.get("labels", np.array([])).reshape(-1))
     logits = arrays.get("logits")
-    if seconds.shape != (len(data), 2) or (logits is not None and logits.shape != (len(data), len(labels))):
+    if (
+        seconds.shape != (len(data), 2)
+        or seconds.dtype.kind != "f"
+        or (logits is not None and logits.shape != (len(data), len(labels)))
+    ):
         raise FeatureError(f"the arrays in {shown(path)} do not belong together: have it made again")
     return Found(
         data=data,
@@ -150,16 +154,12 @@ def _joint_file(features: Features, _: Sampling) -> Files:
 
 
 def _read_joint(folder: Path, video_id: str) -> Found:
-    for name in (video_id, f"v_{video_id}"):  # ActivityNet's files have the prefix, its annotations have not
-        if (path := folder / f"{name}.npz").is_file():
-            arrays = read_npz(path, ("feats",))
-            if "feats" not in arrays:
-                raise FeatureError(f"{shown(path)} has no array `feats`: save the features under that name, or as .npy")
-            return Found(data=vectors(arrays["feats"], shown(path)))
-        if (path := folder / f"{name}.npy").is_file():
-            break
-    else:
-        path = folder / f"{video_id}.npy"
+    if (path := folder / f"{video_id}.npz").is_file():
+        arrays = read_npz(path, ("feats",))
+        if "feats" not in arrays:
+            raise FeatureError(f"{shown(path)} has no array `feats`: save the features under that name, or as .npy")
+        return Found(data=vectors(arrays["feats"], shown(path)))
+    path = folder / f"{video_id}.npy"
     return Found(data=vectors(read_npy(path), shown(path)))
 
 
@@ -184,14 +184,9 @@ def _grid_of_timestamps(folder: Path, video_id: str, count: int) -> TimeGrid | N
     """The grid that the files of fps and timestamps tell; None where there are none."""
     if not (path := folder / f"{video_id}{TIMESTAMPS}").is_file():
         return None
-    times_ms, fps = read_npy(path).reshape(-1), read_npy(folder / f"{video_id}_fps.npy").reshape(-1)
-    if (
-        times_ms.dtype.kind not in "fiu"
-        or fps.dtype.kind not in "fiu"
-        or len(times_ms) != count
-        or len(fps) != 1
-        or not 0 < fps[0] < np.inf
-    ):
+    times_ms, fps = (read_npy(folder / f"{video_id}{ending}").reshape(-1) for ending in (TIMESTAMPS, "_fps.npy"))
+    are_numbers = {times_ms.dtype.kind, fps.dtype.kind} <= set("fiu")
+    if not are_numbers or len(times_ms) != count or len(fps) != 1 or not 0 < fps[0] < np.inf:
         raise FeatureError(f"{shown(path)} and the fps do not belong to {count} snippets: extract the video again")
     times_s = times_ms / 1000
     of_frames = times_s[0] <= 0

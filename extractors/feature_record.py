@@ -144,7 +144,9 @@ def from_json(text: str) -> FeatureRecord:
             weights=_names(document["weights"], str),
             sampling=sampling,
             decoder=_as(str, decoder["asked_for"]),
-            flow=flow and FlowRecipe(backend=_as(str, flow["backend"]), parameters=_as(dict, flow["parameters"])),
+            flow=None
+            if flow is None
+            else FlowRecipe(backend=_as(str, flow["backend"]), parameters=_as(dict, flow["parameters"])),
         )
         return FeatureRecord(
             recipe=recipe,

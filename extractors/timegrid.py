@@ -15,6 +15,7 @@ around its window's centre, so that cells tile the video without gaps or overlap
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,10 @@ class TimeGrid:
     def centers_s(self) -> NDArray[np.float64]:
         """Centres of the windows, seconds [count]."""
         return self.start_s + self.window_s / 2 + self.step_s * np.arange(self.count, dtype=np.float64)
+
+    def expected_count(self, duration_s: float) -> int:
+        """Windows like these whose middle lies within so long a video; one at least."""
+        return max(1, math.ceil((duration_s - self.start_s - self.window_s / 2) / self.step_s))
 
     @property
     def edges_s(self) -> NDArray[np.float64]:
@@ -104,10 +109,6 @@ class Sampling:
     def middle_frames(self) -> float:
         """Frames from the video's start to the middle of window 0."""
         return self.window_frames / 2 if self.offset_frames is None else self.offset_frames
-
-    def count(self, duration_s: float) -> int:
-        """Windows whose middle lies within the video; one at least."""
-        return max(1, int(np.ceil((duration_s * self.fps - self.middle_frames) / self.stride_frames)))
 
     def grid(self, count: int, *, duration_s: float | None = None) -> TimeGrid:
         """So many windows in time; where the video's length is not known, it is taken to end with the last window."""

@@ -33,7 +33,7 @@ RECIPE = Recipe(
     flow=FlowRecipe(backend="numba", parameters={"tau": 0.25, "warps": 5, "median": False}),
 )
 DURATION_S = 5.0
-COUNT = SAMPLING.count(DURATION_S)
+COUNT = SAMPLING.grid(1).expected_count(DURATION_S)
 LAYOUT_NAMES = list(LAYOUTS)
 
 
@@ -238,6 +238,7 @@ def test_timestamps_that_no_grid_fits_are_refused(tmp_path: Path) -> None:
         (times_ms[::-1].copy(), "not equally far apart"),
         (times_ms[:-1], "do not belong to 20 snippets"),
         (np.where(times_ms > 5000, np.nan, times_ms), "times that are none"),
+        (times_ms.astype(str), "do not belong to 20 snippets"),
     ):
         np.save(tmp_path / "v_timestamps_ms.npy", wrong)
         with pytest.raises(FeatureError, match=words):
@@ -266,11 +267,11 @@ def test_actionformers_files_need_to_be_told_how_they_lie_in_time(tmp_path: Path
 def test_a_length_that_cannot_be_is_refused(tmp_path: Path) -> None:
     """Features of 25 fps taken for 30, and the other way round; on their side."""
     sampling = {fps: Sampling(fps=fps, stride_frames=16, window_frames=16) for fps in (25, 30)}
-    np.save(tmp_path / "v.npy", np.ones((sampling[25].count(200.0), 2048)))
-    np.save(tmp_path / "turned.npy", np.ones((2048, sampling[25].count(200.0))))
+    np.save(tmp_path / "v.npy", np.ones((312, 2048)))
+    np.save(tmp_path / "turned.npy", np.ones((2048, 312)))
     store = FeatureFolder(tmp_path)
     store.read("v", sampling=sampling[25], duration_s=200.0)
-    with pytest.raises(FeatureError, match=r"are 312 snippets, and 200.0 s make about 375 \(16 frames at 30 fps"):
+    with pytest.raises(FeatureError, match=r"are 312 snippets 0.5333 s apart, and a video of 200.0 s makes about 375"):
         store.read("v", sampling=sampling[30], duration_s=200.0)
     for duration_s in (None, 200.0):
         with pytest.raises(FeatureError, match=r"2048 x 312.*on its side|2048 x 312, turned on their side"):
@@ -398,6 +399,14 @@ def test_what_tal_run_wrote_before_there_were_records_is_read(tmp_path: Path) ->
     np.savez(tmp_path / "bout.npz", seconds=seconds[:2], **arrays)
     with pytest.raises(FeatureError, match="do not belong together"):
         FeatureFolder(tmp_path).read("bout")
+    np.savez(tmp_path / "bout.npz", seconds=seconds.astype(str), **arrays)
+    with pytest.raises(FeatureError, match="do not belong together"):
+        FeatureFolder(tmp_path).read("bout")
+
+
+def test_activitynets_files_have_a_prefix_that_its_annotations_lack(tmp_path: Path) -> None:
+    store = saved(tmp_path, "tal-run", "v_abc")
+    np.testing.assert_array_equal(store.read("abc").data, store.read("v_abc").data)
 
 
 # --- records --------------------------------------------------------------------------------------------------------------
