@@ -57,7 +57,7 @@ class FeatureFolder:
     def __init__(self, path: str | os.PathLike[str], *, layout: str | None = None) -> None:
         path = Path(path)
         self._packed_file = path / PACKED
-        if path.suffix == ".npy" and not path.is_dir():
+        if path.is_file():
             self._packed_file, path, layout = path, path.parent, layout or "wtalc"
         self.path = path
         self.layout_name = layout or recognised(path)

@@ -388,6 +388,14 @@ def test_folders_of_nothing(tmp_path: Path) -> None:
             FeatureFolder(tmp_path, layout=name).read("absent")
 
 
+@pytest.mark.parametrize("name", ["features", "features.npy"])
+def test_a_folder_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FeatureError, match="there are no features"):
+        FeatureFolder(tmp_path / name)
+    saved(tmp_path / name, "opentad", "a")
+    assert FeatureFolder(tmp_path / name).video_ids == ["a"]
+
+
 def test_what_tal_run_wrote_before_there_were_records_is_read(tmp_path: Path) -> None:
     arrays = {"features": np.ones((3, 4), np.float32), "labels": np.array(["a", "b"]), "multi_label": np.array(True)}
     seconds = np.array([[0.0, 1.6], [0.8, 2.4], [1.6, 3.2]])
