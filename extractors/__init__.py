@@ -6,15 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tal_run.extractors.features import FeatureSequence, extract
+    from tal_run.extractors.features import Features, FeatureSequence, extract
     from tal_run.extractors.registry import EXTRACTORS, create_backbone
 
-__all__ = ["EXTRACTORS", "FeatureSequence", "create_backbone", "extract"]
+__all__ = ["EXTRACTORS", "FeatureSequence", "Features", "create_backbone", "extract"]
 
 # Loaded at first use: the decoding child imports this package too, and must start at once.
 _HOMES = {
     "EXTRACTORS": "registry",
     "create_backbone": "registry",
+    "Features": "features",
     "FeatureSequence": "features",
     "extract": "features",
 }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook
+from tal_run.extractors.timegrid import Sampling
 from tal_run.extractors.weights import WeightsFile
 
 
@@ -56,6 +57,16 @@ class WindowConfig:
     def step_s(self) -> float:
         """Seconds from one window to the next."""
         return self.stride_frames / self.fps
+
+    @property
+    def sampling(self) -> Sampling:
+        """The same in the terms in which features are published."""
+        return Sampling(
+            fps=self.fps,
+            stride_frames=self.stride_frames,
+            window_frames=self.window_frames,
+            offset_frames=self.window_frames / 2,
+        )
 
     def count(self, frame_count: int) -> int:
         """Windows that cover so many sampled frames: the last one may reach past the end, never by a whole stride."""

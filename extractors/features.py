@@ -5,56 +5,70 @@ Frames stream through: of the video, only one window of small frames is held at 
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tal_run.extractors.backbone import Backbone, WindowConfig
+from tal_run.extractors.errors import TalRunError
+from tal_run.extractors.feature_record import FeatureRecord
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.registry import create_backbone
 from tal_run.extractors.timegrid import TimeGrid
 from tal_run.extractors.video import VideoInfo, open_video
 
 STEP = "watching"
+STREAMS = ("rgb", "flow")
+STEP_TOLERANCE = 0.05  # 29.97 fps for 30 is the same to a head; 25 for 30 is not
 
 Frames = NDArray[np.uint8]
 Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
+class FeatureError(TalRunError):
+    """Features that cannot be what they are taken for."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class FeatureSequence:
-    """What a backbone made of one video.
+class Features:
+    """Feature vectors of one video with their place in time, whoever made them.
 
     Attributes:
-        data: one feature vector a window, float32 [T, D].
+        data: one feature vector a window, float32 [T, D]; of several streams, one behind the other.
         grid: where the T windows lie in time.
+        stream_dims: names and widths of the streams, in order; empty: nobody says which there are.
         logits: the backbone's class logits a window, float32 [T, K], or None.
         multi_label: each logit answers a question of its own (sigmoid); otherwise the classes compete (softmax).
         labels: names of the K classes.
-        video: what was found out about the file.
-        decoder: the decoder that gave the frames, ``decord`` or ``pyav``.
-        notes: sentences about damage, in the order it was met, and about padding.
-        padded: the video was shorter than one window; its last frame was repeated.
+        record: what made them, if it is known.
     """
 
     data: NDArray[np.float32]
     grid: TimeGrid
-    logits: NDArray[np.float32] | None
-    labels: tuple[str, ...]
-    video: VideoInfo
-    decoder: str
-    notes: tuple[str, ...] = ()
-    padded: bool = False
+    stream_dims: tuple[tuple[str, int], ...] = ()
+    logits: NDArray[np.float32] | None = None
+    labels: tuple[str, ...] = ()
     multi_label: bool = False
+    record: FeatureRecord | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim != 2 or len(self.data) != self.grid.count:
             raise ValueError(f"features must be [{self.grid.count}, D], got {self.data.shape}")
+        if self.stream_dims and sum(width for _, width in self.stream_dims) != self.data.shape[1]:
+            raise ValueError(f"the streams {dict(self.stream_dims)} do not make up {self.data.shape[1]} features")
         if self.logits is not None and self.logits.shape != (self.grid.count, len(self.labels)):
             raise ValueError(f"logits must be [{self.grid.count}, {len(self.labels)}], got {self.logits.shape}")
+
+    @property
+    def streams(self) -> dict[str, NDArray[np.float32]]:
+        """The streams by name, views [T, width]; all as ``features`` if nobody says which there are."""
+        dims = self.stream_dims or (("features", self.data.shape[1]),)
+        ends = np.cumsum([width for _, width in dims])
+        return {name: self.data[:, end - width : end] for (name, width), end in zip(dims, ends, strict=True)}
 
     def probabilities(self) -> NDArray[np.float32]:
         """The classes' probabilities, float32 [T, K]: sigmoid of the logits if ``multi_label``, else softmax over classes."""
@@ -65,6 +79,74 @@ class FeatureSequence:
         odds: NDArray[np.float32] = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
         odds /= odds.sum(axis=1, keepdims=True)
         return odds
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSequence(Features):
+    """What a backbone made of one video here.
+
+    Attributes:
+        video: what was found out about the file.
+        decoder: the decoder that gave the frames, ``decord`` or ``pyav``.
+        notes: sentences about damage, in the order it was met, and about padding.
+        padded: the video was shorter than one window; its last frame was repeated.
+    """
+
+    video: VideoInfo
+    decoder: str
+    notes: tuple[str, ...] = ()
+    padded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureNeeds:
+    """What a head takes, or what a trained one was trained on; what is None may be anything.
+
+    Attributes:
+        dim: width of a feature vector.
+        streams: its streams, in order.
+        step_s: seconds from one snippet to the next.
+        backbone: the network that made the features.
+    """
+
+    dim: int | None = None
+    streams: tuple[str, ...] | None = None
+    step_s: float | None = None
+    backbone: str | None = None
+
+    def check(self, features: Features) -> None:
+        """Refuse features that do not fit; what is not known of them is taken to fit.
+
+        Raises:
+            FeatureError: they do not; the message says what is needed and what there is.
+        """
+        count, dim = features.data.shape
+        if self.dim is not None and dim != self.dim:
+            if count == self.dim:
+                raise FeatureError(f"features of shape {count} x {dim} are turned on their side: save them as [T, {self.dim}]")
+            raise FeatureError(f"features are {dim} wide, the head takes {self.dim}: extract them as those it was trained on")
+        have = tuple(name for name, _ in features.stream_dims)
+        if self.streams is not None and have and have != self.streams:
+            raise FeatureError(f"features are {' and '.join(have)}, the head takes {' and '.join(self.streams)}: extract those")
+        made_by = features.record and features.record.recipe.backbone
+        if self.backbone is not None and made_by and made_by != self.backbone:
+            raise FeatureError(f"features are of {made_by}, the head was trained on {self.backbone}: extract them with that")
+        if self.step_s is not None and not math.isclose(features.grid.step_s, self.step_s, rel_tol=STEP_TOLERANCE):
+            raise FeatureError(
+                f"features lie {features.grid.step_s:.4g} s apart, the head was trained on {self.step_s:.4g} s: extract them "
+                "with its --fps and --stride"
+            )
+
+
+def joined(
+    streams: Mapping[str, NDArray[np.float32]],
+) -> tuple[NDArray[np.float32], tuple[tuple[str, int], ...]]:
+    """Streams [T, width] as one array [T, D] and its ``stream_dims``: RGB, flow (I3D's order), then others by name."""
+    order = sorted(streams, key=lambda name: (STREAMS.index(name) if name in STREAMS else len(STREAMS), name))
+    if len({len(streams[name]) for name in order}) != 1:
+        lengths = ", ".join(f"{name} {len(streams[name])}" for name in order)
+        raise FeatureError(f"the streams have different numbers of snippets ({lengths}): extract them again, together")
+    return np.concatenate([streams[name] for name in order], axis=1), tuple((n, streams[n].shape[1]) for n in order)
 
 
 def extract(
@@ -108,6 +190,7 @@ def extract(
         padded = frames_seen < windows.window_frames
         return FeatureSequence(
             data=data.filled,
+            stream_dims=(("rgb", data.filled.shape[1]),),
             grid=TimeGrid(step_s=windows.step_s, window_s=windows.window_s, count=len(data.filled), duration_s=duration_s),
             logits=logits.filled,
             labels=backbone.labels,

@@ -15,6 +15,7 @@ around its window's centre, so that cells tile the video without gaps or overlap
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,10 @@ class TimeGrid:
         """Centres of the windows, seconds [count]."""
         return self.start_s + self.window_s / 2 + self.step_s * np.arange(self.count, dtype=np.float64)
 
+    def expected_count(self, duration_s: float) -> int:
+        """Windows like these whose middle lies within so long a video; one at least."""
+        return max(1, math.ceil((duration_s - self.start_s - self.window_s / 2) / self.step_s))
+
     @property
     def edges_s(self) -> NDArray[np.float64]:
         """Borders of the cells, seconds [count + 1], never falling, from 0 to the video's end."""
@@ -67,3 +72,47 @@ class TimeGrid:
             raise ValueError(f"snippet ranges must lie in 0..{self.count - 1} with start <= end")
         edges = self.edges_s
         return np.stack([edges[ranges[:, 0]], edges[ranges[:, 1] + 1]], axis=1)  # [N, 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Where snippets lie, in frames: the terms in which features are published.
+
+    The middle of snippet k is at (k * stride_frames + offset_frames) / fps seconds::
+
+        frame     0     stride     2 stride
+        window 0  [======|======)
+        window 1         [======|======)
+        offset    |----->|                    OpenTAD's offset_frames, ActionFormer's num_frames / 2
+
+    Attributes:
+        fps: frames a second, of those that were sampled.
+        stride_frames: frames from one window's start to the next one's; a fraction where features were resized.
+        window_frames: frames that a window covers.
+        offset_frames: frames from the video's start to the middle of window 0; None: window 0 starts with the video.
+    """
+
+    fps: float
+    stride_frames: float
+    window_frames: float
+    offset_frames: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (self.fps, self.stride_frames, self.window_frames)
+        if not all(np.isfinite((*numbers, self.offset_frames or 0.0))) or min(numbers) <= 0:
+            raise ValueError(f"fps, stride and window must be positive and finite, got {self}")
+
+    def __str__(self) -> str:
+        return f"{self.window_frames:g} frames at {self.fps:g} fps, every {self.stride_frames:g} frames"
+
+    @property
+    def middle_frames(self) -> float:
+        """Frames from the video's start to the middle of window 0."""
+        return self.window_frames / 2 if self.offset_frames is None else self.offset_frames
+
+    def grid(self, count: int, *, duration_s: float | None = None) -> TimeGrid:
+        """So many windows in time; where the video's length is not known, it is taken to end with the last window."""
+        step_s, window_s = self.stride_frames / self.fps, self.window_frames / self.fps
+        start_s = self.middle_frames / self.fps - window_s / 2
+        end_s = start_s + step_s * (count - 1) + window_s
+        return TimeGrid(step_s=step_s, window_s=window_s, count=count, duration_s=duration_s or end_s, start_s=start_s)

@@ -15,6 +15,7 @@ from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
+    from tal_run.eval.datasets import DatasetFiles
     from tal_run.extractors.hooks import Hook
     from tal_run.pipeline.detector import DetectConfig
     from tal_run.pipeline.screen import Screen
@@ -193,15 +194,26 @@ def detect(
 @click.argument("inputs", nargs=-1, metavar="VIDEO|FOLDER...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Write there.")
 @click.option("--dataset", metavar="NAME", help="The videos of a data set (`tal-run datasets list`), which lies in FOLDER.")
+@click.option(
+    "--layout",
+    type=click.Choice(["tal-run", "actionformer", "opentad", "wtalc", "video_features"]),
+    default="tal-run",
+    show_default=True,
+    help="Form of the files.",
+)
+@click.option("--again", is_flag=True, help="Make everything again, also what is there and verified.")
 @_watching_options
-def features(inputs: tuple[str, ...], output: Path, dataset: str | None, **watching: Any) -> None:
+def features(inputs: tuple[str, ...], output: Path, dataset: str | None, layout: str, again: bool, **watching: Any) -> None:
     """Save what the backbone makes of videos.
 
     Features, class logits and their place in time, one .npz a video, by the video's name (below FOLDER where two videos
-    share one). `--dataset synthetic` needs no FOLDER: its videos are made.
+    share one), or in the form that another tool reads; beside it a .json that says what made them. What is there already, is
+    whole and was made of the same video in the same way is kept. `--dataset synthetic` needs no FOLDER: its videos are made.
     """
-    from tal_run.extractors import create_backbone, extract
-    from tal_run.pipeline import outputs
+    from tal_run.extractors import create_backbone
+    from tal_run.extractors.errors import TalRunError
+    from tal_run.extractors.feature_files import FeatureFolder
+    from tal_run.pipeline import feature_batch, outputs
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
@@ -209,19 +221,34 @@ def features(inputs: tuple[str, ...], output: Path, dataset: str | None, **watch
         raise WrongUse("there is nothing to watch: give videos, folders, or --dataset NAME")
     with errors_as_wrong_use():
         config = _config(watching, display)
-        videos = _dataset_videos(dataset, inputs, display) if dataset else _each_once(outputs.videos_in(inputs))
+        folder = FeatureFolder(output, layout=layout)
+        files = _dataset_files(dataset, inputs, display) if dataset else None
+        videos = [str(path) for path in files.videos().values()] if files else _each_once(outputs.videos_in(inputs))
         outputs.make_folder(output)
         with display.progress() as hook:
             backbone = create_backbone(config.backbone, hook=hook)
+        batch = feature_batch.FeatureBatch(
+            folder, backbone=backbone, windows=config.windows, decoder=config.decoder, again=again
+        )
     names = dict(zip(videos, outputs.video_ids(videos), strict=True))
 
-    def extract_and_save(video: str, *, hook: Hook) -> None:
-        found = extract(video, backbone=backbone, windows=config.windows, decoder=config.decoder, hook=hook)
-        target = output / f"{names[video]}.npz"
-        outputs.write_features(target, found)
-        display.say(f"{target}  {found.data.shape[0]} x {found.data.shape[1]}")
+    def make(video: str, *, hook: Hook) -> feature_batch.Outcome:
+        outcome = batch.make(video, names[video], hook=hook)
+        display.say(outcome.line)
+        return outcome
 
-    _, status = _watch_all(videos, extract_and_save, display)
+    done, status = _watch_all(videos, make, display)
+    if status != STOPPED:
+        display.say(feature_batch.summary(done.values(), failed=len(videos) - len(done)))
+        there = [names[video] for video in done]
+        try:
+            if packed := batch.pack(there):
+                display.say(f"{packed}: {len(there)} videos")
+            if files:
+                display.say(feature_batch.list_missing(files, there, output))
+        except TalRunError as error:
+            display.error(str(error))
+            status = SOME_FAILED
     sys.exit(status)
 
 
@@ -246,14 +273,14 @@ def _config(watching: Mapping[str, Any], display: Screen) -> DetectConfig:
     return DetectConfig(backbone=name, windows=windows, decoder=watching["decoder"])
 
 
-def _dataset_videos(name: str, inputs: Sequence[str], display: Screen) -> list[str]:
-    """The videos of a data set that lies in the one folder given, or (none given) where it belongs."""
+def _dataset_files(name: str, inputs: Sequence[str], display: Screen) -> DatasetFiles:
+    """A data set that lies in the one folder given, or (none given) where it belongs."""
     from tal_run.eval.datasets import find
 
     if len(inputs) > 1:
         raise WrongUse(f"--dataset takes one folder, in which {name} lies; {len(inputs)} were given")
     with display.progress() as hook:
-        return [str(path) for path in find(name, *inputs, hook=hook).videos().values()]
+        return find(name, *inputs, hook=hook)
 
 
 def _each_once(paths: Sequence[str]) -> list[str]:

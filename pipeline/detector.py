@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tal_run.extractors import create_backbone
 from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.errors import TalRunError
-from tal_run.extractors.features import FeatureSequence, extract
+from tal_run.extractors.features import Features, FeatureSequence, extract
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.registry import DEFAULT_BACKBONE
 from tal_run.extractors.video import VideoInfo
@@ -159,12 +159,12 @@ class Detector:
         """
         return extract(video, backbone=self.backbone, windows=self.config.windows, decoder=self.config.decoder, hook=hook)
 
-    def find(self, features: FeatureSequence, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
+    def find(self, features: Features, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
         """Actions in a watched video, best first: those asked for or, without a query, the video's best classes."""
         found = self._find_queries(features, matches) if matches else self._find_best_classes(features)
         return _best_first(found)
 
-    def _find_queries(self, features: FeatureSequence, matches: Sequence[QueryMatch]) -> list[Detection]:
+    def _find_queries(self, features: Features, matches: Sequence[QueryMatch]) -> list[Detection]:
         probabilities = features.probabilities()
         return [
             detection
@@ -173,7 +173,7 @@ class Detector:
             for detection in self._localize(features, match.transfer(probabilities), match.query)
         ]
 
-    def _find_best_classes(self, features: FeatureSequence) -> list[Detection]:
+    def _find_best_classes(self, features: Features) -> list[Detection]:
         probabilities = features.probabilities()
         # no segment of a class can score above the class's largest activation
         possible = probabilities.max(axis=0) >= self.localization.min_score
@@ -185,7 +185,7 @@ class Detector:
         by_class = sorted(filter(None, by_class), key=lambda found: -found[0].score)
         return [detection for found in by_class[: self.config.top_classes] for detection in found]
 
-    def _localize(self, features: FeatureSequence, activation: NDArray[np.float32], label: str) -> list[Detection]:
+    def _localize(self, features: Features, activation: NDArray[np.float32], label: str) -> list[Detection]:
         localize = HEADS[self.config.head]
         segments, scores = localize(features.data, activation, config=self.localization)
         seconds = features.grid.segments_to_seconds(segments)

@@ -18,11 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tal_run.extractors.errors import TalRunError
-from tal_run.extractors.features import FeatureSequence
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
@@ -193,7 +189,7 @@ def check_writable(target: Path, *, inputs: Sequence[str] = ()) -> None:
             trial.write_bytes(b"\n")
         target.with_name(f".{os.getpid()}.tal-run-trial").unlink()
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
 
 
 def make_folder(folder: Path) -> None:
@@ -230,33 +226,10 @@ def write(target: Path, text: str) -> None:
         with written_whole(target) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
 
 
-def write_features(target: Path, features: FeatureSequence) -> None:
-    """Save a feature sequence as .npz: ``features`` [T, D], ``logits`` [T, K], ``seconds`` [T, 2], ``labels`` [K].
-
-    ``multi_label`` says whether the logits go through a sigmoid each or a softmax together.
-
-    Plain arrays, nothing pickled: ``numpy.load`` reads them as it is. Raises OutputError as ``write`` does.
-    """
-    starts = features.grid.centers_s - features.grid.window_s / 2
-    arrays: dict[str, NDArray[Any]] = {
-        "features": features.data,
-        "seconds": np.stack([starts, starts + features.grid.window_s], axis=1),  # [T, 2]
-        "labels": np.array(features.labels),
-        "multi_label": np.array(features.multi_label),
-    }
-    if features.logits is not None:
-        arrays["logits"] = features.logits
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(target) as part, part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-
-
-def _cannot_write(target: Path, error: OSError) -> OutputError:
+def cannot_write(target: Path, error: OSError) -> OutputError:
+    """What to say when a result could not be written."""
     cure = "free some space there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return OutputError(f"cannot write {target} ({error.strerror or error}): {cure}choose another place with -o")

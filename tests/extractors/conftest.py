@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib.util
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,3 +19,14 @@ def factory() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """The test must not take much memory, however much a file promises."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()

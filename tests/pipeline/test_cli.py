@@ -360,7 +360,7 @@ def test_features_of_a_data_set(make_video: Any, tmp_path: Path) -> None:
     make_video("thumos/elsewhere/other.mp4", [("red", 4.0)])
     result = run("features", "--dataset", "thumos14", tmp_path / "thumos", "-o", tmp_path / "out")
     assert result.exit_code == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["video_test_1.npz", "video_validation_1.npz"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.npz")) == ["video_test_1.npz", "video_validation_1.npz"]
 
 
 def test_two_videos_of_one_name_in_a_data_set_are_named(make_video: Any, tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""Features of many videos: what is there and right is kept, the rest is made; what a data set lacks is listed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tal_run.eval.annotations import AnnotationError
+from tal_run.eval.datasets import DatasetError, DatasetFiles
+from tal_run.extractors.backbone import Backbone, WindowConfig
+from tal_run.extractors.feature_files import FeatureFolder
+from tal_run.extractors.feature_record import Recipe
+from tal_run.extractors.features import FeatureError, extract
+from tal_run.extractors.files import written_whole
+from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.video_errors import check_file
+from tal_run.extractors.weights import sha256_of
+from tal_run.extractors.wire import printable
+from tal_run.pipeline.outputs import cannot_write
+
+MADE, KEPT, MADE_AGAIN = "made", "kept", "made again"
+MISSING_FILE = "missing_files.txt"  # as OpenTAD's configurations call it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done about one video: one of the three kinds, and a line about it."""
+
+    kind: str
+    line: str
+
+
+class FeatureBatch:
+    """A folder of features, and how those that are not there are made.
+
+    Args:
+        folder: where they lie.
+        backbone: the network, loaded.
+        windows: how videos are cut; None: as the backbone likes it.
+        decoder: ``auto``, ``decord`` or ``pyav``.
+        again: make everything again.
+
+    Raises:
+        FeatureError: who reads the folder's layout takes other windows for granted.
+    """
+
+    def __init__(
+        self,
+        folder: FeatureFolder,
+        *,
+        backbone: Backbone,
+        windows: WindowConfig | None = None,
+        decoder: str = "auto",
+        again: bool = False,
+    ) -> None:
+        self._folder, self._backbone, self._decoder, self._again = folder, backbone, decoder, again
+        self._windows = windows or backbone.default_windows
+        fixed = folder.layout.sampling
+        if fixed and fixed != self._windows.sampling:
+            raise FeatureError(
+                f"who reads the layout {folder.layout_name} takes features to be of {fixed}, not {self._windows.sampling}: "
+                f"add --fps {fixed.fps:g} --window {fixed.window_frames:g} --stride {fixed.stride_frames:g}"
+            )
+
+    def make(self, video: str, video_id: str, *, hook: Hook = ignore_progress) -> Outcome:
+        """Make a video's features, unless they are there, whole, and made of the same video in the same way.
+
+        Raises:
+            VideoError: the file cannot be read as a video.
+            OutputError: the features cannot be written.
+        """
+        check_file(video)
+        recipe = Recipe(
+            video_sha256=sha256_of(Path(video)),
+            backbone=self._backbone.name,
+            weights=dict(self._backbone.weights),
+            sampling=self._windows.sampling,
+            decoder=self._decoder,
+        )
+        file, was_there = self._folder.file(video_id), self._folder.has(video_id)
+        fault = "you asked for it" if self._again else self._folder.fault(video_id, recipe)
+        if was_there and not fault:
+            return Outcome(KEPT, f"{file}: {KEPT}")
+        found = extract(video, backbone=self._backbone, windows=self._windows, decoder=self._decoder, hook=hook)
+        try:
+            self._folder.save(video_id, found, recipe)
+        except OSError as error:
+            raise cannot_write(file, error) from error
+        line = f"{file}: {found.data.shape[0]} x {found.data.shape[1]}"
+        return Outcome(MADE_AGAIN, f"{line}, {MADE_AGAIN}: {fault}") if was_there else Outcome(MADE, line)
+
+    def pack(self, video_ids: Iterable[str]) -> Path | None:
+        """The one file that the layout wants of all videos, in the order of their names; None: it wants none.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if not self._folder.layout.packs:
+            return None
+        try:
+            return self._folder.pack(sorted(video_ids))
+        except OSError as error:
+            raise cannot_write(self._folder.path, error) from error
+
+
+def summary(outcomes: Iterable[Outcome], *, failed: int) -> str:
+    """How many videos went which way, in one line."""
+    counts = Counter(outcome.kind for outcome in outcomes)
+    return ", ".join([*(f"{counts[kind]} {kind}" for kind in (MADE, KEPT, MADE_AGAIN)), f"{failed} failed"])
+
+
+def list_missing(files: DatasetFiles, there: Collection[str], folder: Path) -> str:
+    """Write the ids of a data set's annotated videos of which there are no features, one a line, as OpenTAD reads them.
+
+    Args:
+        files: the data set.
+        there: names of the videos whose features are there.
+        folder: where the features lie.
+
+    Returns:
+        A sentence on it.
+
+    Raises:
+        OutputError: the list cannot be written.
+    """
+    try:
+        annotated = [video.video_id for video in files.truth().videos]
+    except (DatasetError, AnnotationError) as error:
+        return f"note: which videos are missing cannot be told: {error}"
+    # ActivityNet's files have a prefix that its annotations have not
+    known = {name.removeprefix("v_") for name in there}
+    missing = [video_id for video_id in annotated if video_id.removeprefix("v_") not in known]
+    target = folder / MISSING_FILE
+    try:
+        with written_whole(target) as part:
+            part.write_text("".join(f"{printable(video_id)}\n" for video_id in missing), encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    return f"{len(missing)} of {len(annotated)} annotated videos have no features: they are listed in {target}"

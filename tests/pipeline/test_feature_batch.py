@@ -1,0 +1,271 @@
+"""`tal-run features` over many videos: what is right is kept, the rest is made again and said, and nothing stops the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from tal_run.eval.annotations import GroundTruth, VideoTruth, write_activitynet
+from tal_run.extractors import registry
+from tal_run.extractors.feature_files import FeatureFolder
+from tal_run.extractors.feature_layouts import LAYOUTS
+from tal_run.pipeline import cli, feature_batch
+from tal_run.pipeline.cli import main
+from tal_run.pipeline.detector import DetectConfig, Detector
+
+pytestmark = pytest.mark.usefixtures("colours")
+WTALC = ("--fps", "25", "--window", "16", "--stride", "16")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["features", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture
+def videos(make_video: Any, tmp_path: Path) -> Path:
+    for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
+        make_video(f"videos/{name}.mp4", [("grey", 1.0), (colour, 3.0)])
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the videos that are really watched, one after the other."""
+    names: list[str] = []
+
+    def counting(video: str, **arguments: Any) -> Any:
+        names.append(Path(video).stem)
+        return extract(video, **arguments)
+
+    extract = feature_batch.extract
+    monkeypatch.setattr(feature_batch, "extract", counting)
+    return names
+
+
+def lines(result: Result) -> list[str]:
+    return result.stderr.splitlines()
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_what_is_verified_is_not_watched_again(videos: Path, tmp_path: Path, watched: list[str], layout: str) -> None:
+    out = tmp_path / "out"
+    arguments = (videos, "-o", out, "--layout", layout, *WTALC)
+    first = run(*arguments)
+    assert first.exit_code == 0
+    assert watched == ["a", "b", "c"]
+    assert "3 made, 0 kept, 0 made again, 0 failed" in lines(first)
+    store = FeatureFolder(out, layout=layout)
+    assert store.video_ids == ["a", "b", "c"]
+    made = {name: store.read(name).data for name in store.video_ids}
+
+    second = run(*arguments)
+    assert second.exit_code == 0
+    assert watched == ["a", "b", "c"]
+    assert "0 made, 3 kept, 0 made again, 0 failed" in lines(second)
+    assert f"{store.file('a')}: kept" in lines(second)
+
+    third = run(videos / "c.mp4", videos / "a.mp4", *arguments[1:])  # fewer, in another order
+    assert watched == ["a", "b", "c"]
+    assert "0 made, 2 kept, 0 made again, 0 failed" in lines(third)
+    store = FeatureFolder(out, layout=layout)
+    for name in ("a", "c"):
+        np.testing.assert_array_equal(store.read(name).data, made[name])
+
+    run(*arguments, "--again")
+    assert watched == ["a", "b", "c"] * 2
+
+
+def test_what_is_damaged_or_outdated_is_made_again_and_said(
+    videos: Path, tmp_path: Path, watched: list[str], make_video: Any
+) -> None:
+    out = tmp_path / "out"
+    run(videos, "-o", out)
+    whole = (out / "a.npz").read_bytes()
+    watched.clear()
+    (out / "a.npz").write_bytes(whole[:-7])
+    (out / "b.json").unlink()  # killed between the two
+    make_video("videos/c.mp4", [("red", 4.0)])
+    result = run(videos, "-o", out)
+    assert result.exit_code == 0
+    assert watched == ["a", "b", "c"]
+    assert lines(result) == [
+        f"{out / 'a.npz'}: 4 x 3, made again: a.npz is damaged or was changed",
+        f"{out / 'b.npz'}: 4 x 3, made again: it has no record b.json",
+        f"{out / 'c.npz'}: 4 x 3, made again: it is of another video, or the video has changed",
+        "0 made, 0 kept, 3 made again, 0 failed",
+    ]
+    with np.load(out / "a.npz") as repaired, np.load(out / "c.npz") as changed:
+        assert repaired["features"].shape == changed["features"].shape == (4, 3)
+    assert "0 made, 3 kept" in run(videos, "-o", out).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--stride", "8"), "it has 8 frames at 5 fps, every 4 frames, not 8 frames at 5 fps, every 8 frames"),
+        (("--decoder", "decord"), "it was decoded with pyav, not decord"),
+        (("--layout", "video_features"), "its record is of the layout tal-run"),
+    ],
+)
+def test_other_options_make_other_features(
+    videos: Path, tmp_path: Path, watched: list[str], options: tuple[str, ...], words: str
+) -> None:
+    run(videos / "a.mp4", "-o", tmp_path / "out")
+    result = run(videos / "a.mp4", "-o", tmp_path / "out", *options)
+    assert watched == ["a", "a"]
+    assert f"made again: {words}" in result.stderr
+    assert "0 made, 1 kept" in run(videos / "a.mp4", "-o", tmp_path / "out", *options).stderr
+
+
+def test_other_weights_make_other_features(
+    videos: Path, tmp_path: Path, watched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(videos / "a.mp4", "-o", tmp_path / "out")
+    backbone = registry.EXTRACTORS["colours"]
+
+    class Retrained(backbone):  # type: ignore[misc, valid-type]
+        def __init__(self, **arguments: Any) -> None:
+            super().__init__(**arguments)
+            self.weights = {"colours.pt": "ab"}
+
+    monkeypatch.setitem(registry.EXTRACTORS, "colours", Retrained)
+    assert "made again: it was made with other weights" in run(videos / "a.mp4", "-o", tmp_path / "out").stderr
+    assert watched == ["a", "a"]
+
+
+def test_a_kill_costs_the_video_that_was_being_watched(
+    videos: Path, tmp_path: Path, watched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = feature_batch.extract
+
+    def killed_at_the_second(video: str, **arguments: Any) -> Any:
+        if Path(video).stem == "b":
+            raise KeyboardInterrupt
+        return counting(video, **arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_batch, "extract", killed_at_the_second)
+        result = run(videos, "-o", tmp_path / "out")
+    assert result.exit_code == 130
+    assert "stopped; 1 of 3 videos are done" in result.stderr
+    result = run(videos, "-o", tmp_path / "out")
+    assert watched == ["a", "b", "c"]
+    assert "2 made, 1 kept, 0 made again, 0 failed" in lines(result)
+
+
+def test_a_kill_while_a_file_is_written_leaves_no_half_a_file(
+    videos: Path, tmp_path: Path, watched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    def killed_halfway(file: Any, **_: Any) -> None:
+        file.write(b"PK\x03\x04half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", killed_halfway)
+        assert run(videos / "a.mp4", "-o", out).exit_code == 130
+    assert list(out.iterdir()) == []
+    assert "1 made" in run(videos / "a.mp4", "-o", out).stderr
+
+
+def test_a_video_that_fails_costs_a_sentence_and_the_rest_goes_on(videos: Path, tmp_path: Path) -> None:
+    (videos / "b.mp4").write_text("no video")
+    result = run(videos, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "2 made, 0 kept, 0 made again, 1 failed" in lines(result)
+    assert "b.mp4 is a text file" in result.stderr
+
+
+def test_a_disk_that_is_full_is_a_sentence(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    result = run(videos / "a.mp4", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "a.npz (No space left on device): free some space there" in result.stderr
+
+
+def test_missing_videos_of_a_data_set_are_listed_as_opentad_reads_them(make_video: Any, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    make_video("data/training/there.mp4", [("red", 3.0)])
+    make_video("data/training/v_prefixed.mp4", [("red", 3.0)])
+    (data / "training" / "broken.mp4").write_bytes(b"\0" * 100)
+    truth = GroundTruth(
+        videos=tuple(
+            VideoTruth(video_id=name, subset="training") for name in ("there", "prefixed", "broken", "gone", "gone too")
+        )
+    )
+    write_activitynet(truth, data / "annotations.json")
+    result = run("--dataset", "synthetic", data, "-o", out)
+    assert result.exit_code == 1  # of the broken one
+    assert f"3 of 5 annotated videos have no features: they are listed in {out / 'missing_files.txt'}" in lines(result)
+    # opentad/datasets/base: blocked_videos = [line.rstrip("\n") for line in f]
+    with (out / "missing_files.txt").open() as file:
+        assert [line.rstrip("\n") for line in file] == ["broken", "gone", "gone too"]
+    (data / "training" / "broken.mp4").unlink()
+    assert run("--dataset", "synthetic", data, "-o", out).exit_code == 0  # what is not there is no failure
+
+
+def test_without_annotations_nobody_knows_what_is_missing(make_video: Any, tmp_path: Path) -> None:
+    make_video("data/test/video_test_1.mp4", [("red", 3.0)])
+    result = run("--dataset", "thumos14", tmp_path / "data", "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "note: which videos are missing cannot be told" in result.stderr
+    assert not (tmp_path / "out" / "missing_files.txt").exists()
+
+
+def test_wtalcs_one_file_is_as_its_own_code_loads_it(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run(videos / "c.mp4", videos / "a.mp4", "-o", out, "--layout", "wtalc", *WTALC)
+    assert result.exit_code == 0
+    assert f"{out / 'JOINTFeatures.npy'}: 2 videos" in lines(result)
+    features = np.load(out / "JOINTFeatures.npy", encoding="bytes", allow_pickle=True)
+    names = [name.decode("utf-8") for name in np.load(out / "videoname.npy")]
+    assert names == ["a", "c"]
+    assert [array.shape for array in features] == [(7, 3)] * 2
+    assert features[0][-1].argmax() == 0  # a ends in red, c in blue
+    assert features[1][-1].argmax() == 2
+
+
+def test_wtalcs_layout_takes_wtalcs_windows_only(videos: Path, tmp_path: Path) -> None:
+    result = run(videos, "-o", tmp_path / "out", "--layout", "wtalc")
+    assert result.exit_code == 2
+    assert "add --fps 25 --window 16 --stride 16" in result.stderr
+
+
+def test_records_say_what_made_the_features(videos: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    run(videos / "a.mp4", "-o", tmp_path)
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert record["video"]["sha256"] == hashlib.sha256((videos / "a.mp4").read_bytes()).hexdigest()
+    assert record["backbone"] == "colours"
+    assert (record["fps"], record["stride_frames"], record["offset_frames"]) == (5, 4, 4)
+    assert record["files"] == {"a.npz": hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()}
+
+
+def test_features_from_a_file_are_as_good_as_the_video(videos: Path, tmp_path: Path) -> None:
+    run(videos, "-o", tmp_path / "out")
+    detector = Detector(DetectConfig(backbone="colours"))
+    matches = detector.match("arm wrestling")
+    read = FeatureFolder(tmp_path / "out").read("a")
+    assert detector.find(read, matches) == detector.find(detector.watch(videos / "a.mp4"), matches)
+
+
+def test_two_videos_of_one_name_keep_their_files_apart(make_video: Any, tmp_path: Path) -> None:
+    first, second = make_video("x/a.mp4", [("red", 3.0)]), make_video("y/a.mp4", [("green", 3.0)])
+    run(first, second, "-o", tmp_path / "out")
+    assert FeatureFolder(tmp_path / "out").video_ids == ["x/a", "y/a"]
+    assert "0 made, 2 kept" in run(second, first, "-o", tmp_path / "out").stderr
+
+
+def test_the_command_line_offers_every_layout() -> None:
+    (option,) = (option for option in cli.features.params if option.name == "layout")
+    assert list(option.type.choices) == list(LAYOUTS)  # type: ignore[attr-defined]
