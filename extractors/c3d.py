@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tal_run.extractors.backbone import BackboneError
-from tal_run.extractors.published import check_clips, load_published
+from tal_run.extractors.published import check_clips, like_weights, load_published
 
 FEATURE_DIM = 4096
 DROPOUT = 0.5  # authors' training prototxt
@@ -85,7 +85,8 @@ class C3D(nn.Module):
         check_clips(clips, channels=3, least=CLIP, what="C3D")
         if tuple(clips.shape[2:]) != CLIP:
             raise BackboneError(f"C3D takes clips of exactly 16 frames of 112 x 112, got {list(clips.shape)}: crop them first")
-        fc6 = F.relu(self.fc6(self.trunk(clips).flatten(1)))
+        maps: Tensor = self.trunk(like_weights(clips, self.trunk.get_parameter("conv1.weight")))  # [B, 512, 1, 4, 4]
+        fc6 = F.relu(self.fc6(maps.flatten(1)))
         if layer == "fc6":
             return fc6.float()
         return F.relu(self.fc7(self.dropout(fc6))).float()

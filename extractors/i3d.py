@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tal_run.extractors.published import check_clips, load_published
+from tal_run.extractors.published import check_clips, like_weights, load_published
 
 FEATURE_DIM = 1024
 DROPOUT = 0.5  # paper's code, training on Kinetics
@@ -110,7 +110,9 @@ class InceptionI3D(nn.Module):
             BackboneError: the clips have another shape, under 9 frames or under 32 pixels a side.
         """
         check_clips(clips, channels=self.in_channels, least=LEAST_CLIP, what="I3D")
-        maps: Tensor = self.trunk(clips)  # [B, 1024, T/8, H/32, W/32]
+        maps: Tensor = self.trunk(
+            like_weights(clips, self.trunk.get_parameter("Conv3d_1a_7x7.conv3d.weight"))
+        )  # [B, 1024, T/8, H/32, W/32]
         return F.avg_pool1d(maps.float().mean(dim=(3, 4)), POOLED_FRAMES, stride=1)
 
     def classify(self, features: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from pytorchvideo.layers.convolutions import Conv2plus1d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tal_run.extractors.published import check_clips, load_published
+from tal_run.extractors.published import check_clips, like_weights, load_published
 
 FEATURE_DIM = 2048
 DROPOUT = 0.5
@@ -75,7 +75,7 @@ class P3D199(nn.Module):
             BackboneError: the clips have another shape, under 16 frames or under 32 pixels a side.
         """
         check_clips(clips, channels=self.in_channels, least=LEAST_CLIP, what="P3D-199")
-        maps = self.stem_pool(self.stem(clips))
+        maps = self.stem_pool(self.stem(like_weights(clips, self.stem.get_parameter("conv.weight"))))
         for stage in (self.res2, self.res3, self.res4):
             maps = self.time_pool(stage(maps))
         pictures = maps.transpose(1, 2).flatten(0, 1)  # [B T/16, 1024, H/16, W/16]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from tal_run.extractors.backbone import BackboneError
@@ -73,6 +74,13 @@ def check_clips(clips: Tensor, *, channels: int, least: tuple[int, int, int], wh
             f"{what} takes clips [B, {channels}, T, H, W] with T from {frames}, H from {height} and W from {width}, "
             f"got {list(shape)}"
         )
+
+
+def like_weights(clips: Tensor, weight: Tensor) -> Tensor:
+    """Clips [B, C, T, H, W] as a convolution with that weight wants them: on its device, in its precision and memory order."""
+    last = weight.is_contiguous(memory_format=torch.channels_last_3d)
+    memory_format = torch.channels_last_3d if last else torch.contiguous_format
+    return clips.to(device=weight.device, dtype=weight.dtype, memory_format=memory_format)
 
 
 def _listed(verb: str, items: Sequence[str]) -> str:
