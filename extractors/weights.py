@@ -81,10 +81,10 @@ def locate(*files: WeightsFile, hook: Hook = ignore_progress) -> tuple[Path, ...
             found[weights] = _download(weights, weights.url, hook)
         except (OSError, http.client.HTTPException) as error:
             raise WeightsError(_how_to_fetch_by_hand(missing, error)) from error
-    paths = tuple(path for path in found.values() if path is not None)
-    for weights, path in zip(files, paths, strict=True):
+    paths = {weights: path for weights, path in found.items() if path is not None}
+    for weights, path in paths.items():
         _pin(weights, path)
-    return paths
+    return tuple(paths.values())
 
 
 def at_hand(*files: WeightsFile) -> bool:
@@ -132,6 +132,7 @@ def _fault(weights: WeightsFile, path: Path) -> str | None:
     elif pin_of(weights).is_file():
         kind, found, expected = "sha256", sha256_of(path), pin_of(weights).read_text(encoding="ascii").strip()
     else:
+        path.open("rb").close()  # what cannot be read is no find
         return None
     return None if found == expected else f"{kind} {found[:12]}…, not {expected[:12]}…"
 
