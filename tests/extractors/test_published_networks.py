@@ -196,6 +196,17 @@ class TestI3D:
             pooled = _SamePool((1, 1, kernel), (1, 1, stride))(cube)
             assert pooled[0, 0, 0, 0].tolist() == [max(window) for window in windows]
 
+    @pytest.mark.parametrize("shape", [(2, 3, 5, 6, 7), (1, 2, 1, 1, 3), (1, 1, 2, 1, 1)])
+    def test_the_quick_pool_is_the_pool(self, shape: tuple[int, ...]) -> None:
+        pool, maps = _SamePool((3, 3, 3), (1, 1, 1)), torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        expected = pool(maps)  # with gradients, PyTorch's own
+        assert torch.equal(expected, torch.nn.functional.max_pool3d(maps, 3, 1, padding=1))
+        with torch.inference_mode():
+            assert torch.equal(pool(maps), expected)
+            last = pool(maps.to(memory_format=torch.channels_last_3d))
+        assert torch.equal(last, expected)
+        assert last.is_contiguous(memory_format=torch.channels_last_3d)
+
 
 class TestC3D:
     @pytest.mark.parametrize("shape", [(1, 3, 17, 112, 112), (1, 3, 16, 128, 171)])
