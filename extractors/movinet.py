@@ -67,7 +67,7 @@ class MoViNetA0Stream:
 
     def __init__(self, *, hook: Hook = ignore_progress) -> None:
         network_path, labels_path = locate(*self.files, hook=hook)
-        self.weights: Mapping[str, str] = {file.file_name: file.sha256 for file in self.files}
+        self.weights: Mapping[str, str] = {file.file_name: file.sha256 for file in self.files if file.sha256 is not None}
         self.labels = tuple(labels_path.read_text(encoding="utf-8").splitlines())
         self._network = _StatefulNetwork(network_path)
 

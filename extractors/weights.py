@@ -1,8 +1,9 @@
 """Published weights: where they are looked for, how they are fetched, and how each byte is checked.
 
 A file is looked for, by its name here or at its public address, in the folders of ``TAL_RUN_WEIGHTS`` (``:``-separated,
-searched recursively), then in the cache, then downloaded. Whatever the way, its sha256 must be the known one: weights
-steer everything after them, so a near miss is refused rather than used.
+searched recursively), then in the cache, then downloaded. Whatever the way, its bytes must hash to what is known of them:
+weights steer everything after them, so a near miss is refused rather than used. Some authors published no checksum; what is
+first had of such a file is pinned, by a note of its sha256 in the cache, and from then on nothing else will do.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tal_run.extractors.hooks import Hook, ignore_progress
 SEARCH_VARIABLE = "TAL_RUN_WEIGHTS"
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
+MOST_BYTES = 2 << 30  # of a file whose size is not known
 
 
 class WeightsError(TalRunError):
@@ -33,13 +35,25 @@ class WeightsError(TalRunError):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsFile:
-    """One published file: its name here, its address, and what its bytes must hash to."""
+    """One published file: its name here, its address, and what its bytes must hash to.
+
+    Attributes:
+        file_name: its name in the cache, and one of the two that it is looked for by.
+        url: public address; None: there is none that a program can rely on, and ``source`` says where people find it.
+        licence: of the weights.
+        sha256: of its bytes, where known.
+        git_blob: git's name for its bytes, where that is what is known; neither: the first ones had are pinned.
+        size_bytes: their number, where known.
+        source: for people; only where there is no address.
+    """
 
     file_name: str
-    url: str
-    sha256: str
-    size_bytes: int
+    url: str | None
     licence: str
+    sha256: str | None = None
+    git_blob: str | None = None
+    size_bytes: int | None = None
+    source: str = ""
 
 
 def search_folders() -> tuple[Path, ...]:
@@ -61,11 +75,16 @@ def locate(*files: WeightsFile, hook: Hook = ignore_progress) -> tuple[Path, ...
     found = {weights: _find(weights) for weights in files}
     missing = [weights for weights in files if found[weights] is None]
     for weights in missing:
+        if weights.url is None:
+            raise WeightsError(_where_to_put(weights))
         try:
-            found[weights] = _download(weights, hook)
+            found[weights] = _download(weights, weights.url, hook)
         except (OSError, http.client.HTTPException) as error:
             raise WeightsError(_how_to_fetch_by_hand(missing, error)) from error
-    return tuple(path for path in found.values() if path is not None)
+    paths = {weights: path for weights, path in found.items() if path is not None}
+    for weights, path in paths.items():
+        _pin(weights, path)
+    return tuple(paths.values())
 
 
 def at_hand(*files: WeightsFile) -> bool:
@@ -79,20 +98,63 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def git_blob_of(path: Path) -> str:
+    """Git's name for a file's content: the hexadecimal sha1 of a header with the length, and the bytes."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def pin_of(weights: WeightsFile) -> Path:
+    """Where the sha256 is noted of a file whose authors gave no checksum."""
+    return cache_folder() / f"{weights.file_name}.pin"
+
+
 def _find(weights: WeightsFile) -> Path | None:
     """A file on this machine that has the right content, whatever it is called of the two names it may have."""
     for candidate in _candidates(weights):
         try:
-            if sha256_of(candidate) == weights.sha256:
+            if _fault(weights, candidate) is None:
                 return candidate
         except OSError:
             continue  # not to be read
     return None
 
 
+def _fault(weights: WeightsFile, path: Path) -> str | None:
+    """How a file's content differs from what is known of it; None: not at all, or nothing is known yet."""
+    if weights.sha256 is not None:
+        kind, found, expected = "sha256", sha256_of(path), weights.sha256
+    elif weights.git_blob is not None:
+        kind, found, expected = "git blob", git_blob_of(path), weights.git_blob
+    elif pin_of(weights).is_file():
+        kind, found, expected = "sha256", sha256_of(path), pin_of(weights).read_text(encoding="ascii").strip()
+    else:
+        path.open("rb").close()  # what cannot be read is no find
+        return None
+    return None if found == expected else f"{kind} {found[:12]}…, not {expected[:12]}…"
+
+
+def _pin(weights: WeightsFile, path: Path) -> None:
+    """Note what was first had of a file without a known checksum."""
+    if weights.sha256 is not None or weights.git_blob is not None or pin_of(weights).is_file():
+        return
+    try:
+        pin_of(weights).parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(pin_of(weights)) as part:
+            part.write_text(f"{sha256_of(path)}\n", encoding="ascii")
+    except OSError as error:
+        raise WeightsError(
+            f"cannot note in {cache_folder()} what {weights.file_name} holds ({error.strerror or error}), and its authors gave "
+            "no checksum: let TAL_RUN_CACHE name a folder that can be written"
+        ) from error
+
+
 def _candidates(weights: WeightsFile) -> Iterator[Path]:
     """Files of that name, or of the name that the public address gives."""
-    wanted = {weights.file_name, weights.url.rpartition("/")[2]}
+    wanted = {weights.file_name, (weights.url or "").rpartition("/")[2]}
     for folder in search_folders():
         for parent, _, names in os.walk(folder):
             yield from (path for name in sorted(wanted.intersection(names)) if (path := Path(parent) / name).is_file())
@@ -100,25 +162,39 @@ def _candidates(weights: WeightsFile) -> Iterator[Path]:
         yield cached
 
 
-def _download(weights: WeightsFile, hook: Hook) -> Path:
+def _download(weights: WeightsFile, url: str, hook: Hook) -> Path:
     target = cache_folder() / weights.file_name
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(target) as part:
-        _fetch(weights, part, hook)
-        found = sha256_of(part)
-        if found != weights.sha256:
+        _fetch(weights, url, part, hook)
+        if fault := _fault(weights, part):
             raise WeightsError(
-                f"{weights.url} gave other bytes than expected (sha256 {found[:12]}…, not {weights.sha256[:12]}…): "
-                f"try again later, or put the right file into a folder named in {SEARCH_VARIABLE}"
+                f"{url} gave other bytes than expected ({fault}): try again later, or put the right file into a folder "
+                f"named in {SEARCH_VARIABLE}{_unpinned(weights)}"
             )
     return target
+
+
+def _unpinned(weights: WeightsFile) -> str:
+    """The way out of a pin, where it is only a pin that other bytes offend."""
+    pinned = weights.sha256 is None and weights.git_blob is None and pin_of(weights).is_file()
+    return f", or remove {pin_of(weights)} if other bytes than the first ones are wanted" if pinned else ""
+
+
+def _where_to_put(weights: WeightsFile) -> str:
+    impostors = list(_candidates(weights))
+    wrong = f" ({impostors[0]} has the name but not the content)" if impostors else ""
+    return (
+        f"{weights.file_name} has no address that a program can fetch it from{wrong}: get it from {weights.source} and put it "
+        f"into {cache_folder()}, or into a folder named in {SEARCH_VARIABLE}{_unpinned(weights)}"
+    )
 
 
 def _how_to_fetch_by_hand(missing: Sequence[WeightsFile], error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         error.close()  # it holds the connection
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-    names, urls = (" and ".join(column) for column in zip(*((f.file_name, f.url) for f in missing), strict=True))
+    names, urls = (" and ".join(column) for column in zip(*((f.file_name, f.url or f.source) for f in missing), strict=True))
     impostors = [path for weights in missing for path in _candidates(weights)]
     wrong = f"; {impostors[0]} has the name but not the content" if impostors else ""
     absent = [str(folder) for folder in search_folders() if not folder.is_dir()]
@@ -129,13 +205,16 @@ def _how_to_fetch_by_hand(missing: Sequence[WeightsFile], error: Exception) -> s
     )
 
 
-def _fetch(weights: WeightsFile, part: Path, hook: Hook) -> None:
+def _fetch(weights: WeightsFile, url: str, part: Path, hook: Hook) -> None:
     step = f"downloading {weights.file_name}"
-    with urllib.request.urlopen(weights.url, timeout=TIMEOUT_S) as reply, part.open("wb") as file:
+    # never more than promised: a wrong address must not fill the disk
+    most = MOST_BYTES if weights.size_bytes is None else weights.size_bytes
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as reply, part.open("wb") as file:
         received = 0
         hook(step, completed=0, total=weights.size_bytes)
-        # never more than promised: a wrong address must not fill the disk
-        while received <= weights.size_bytes and (block := reply.read(CHUNK_BYTES)):
+        while received <= most and (block := reply.read(CHUNK_BYTES)):
             file.write(block)
             received += len(block)
             hook(step, completed=received, total=weights.size_bytes)
+    if weights.size_bytes is None and (received > most or not received):
+        raise OSError(f"{received} bytes came, which is no network")

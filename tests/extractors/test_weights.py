@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tal_run.extractors.weights import WeightsError, WeightsFile, cache_folder, locate
+from tal_run.extractors.weights import WeightsError, WeightsFile, at_hand, cache_folder, git_blob_of, locate, pin_of
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -144,3 +145,96 @@ def test_the_published_name_is_as_good(served: dict[str, bytes], tmp_path: Path,
     monkeypatch.setenv("TAL_RUN_WEIGHTS", str(tmp_path))
     renamed = dataclasses.replace(described(served), file_name="mine.tflite")
     assert locate(renamed) == (tmp_path / "net.tflite",)
+
+
+class TestGitBlob:
+    def test_it_is_gits_name(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(CONTENT)
+        assert git_blob_of(path) == hashlib.sha1(b"blob 1280000\0" + CONTENT).hexdigest()
+        path.write_bytes(b"")
+        assert git_blob_of(path) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+
+    def test_git_says_so_too(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(CONTENT)
+        try:
+            said = subprocess.run(["git", "hash-object", str(path)], capture_output=True, text=True, check=True).stdout
+        except OSError:
+            pytest.skip("git is not installed")
+        assert said.strip() == git_blob_of(path)
+
+    def test_a_download_is_held_to_it_without_its_size_being_known(self, served: dict[str, bytes]) -> None:
+        blob = hashlib.sha1(f"blob {len(CONTENT)}\0".encode() + CONTENT).hexdigest()
+        known = dataclasses.replace(described(served), sha256=None, size_bytes=None, git_blob=blob)
+        served["/net.tflite"] = CONTENT + b"x"
+        with pytest.raises(WeightsError, match=r"gave other bytes than expected \(git blob .*, not "):
+            locate(known)
+        assert leftovers() == []
+        served["/net.tflite"] = CONTENT
+        assert locate(known)[0].read_bytes() == CONTENT
+        assert not pin_of(known).exists()
+
+
+class TestPin:
+    @pytest.fixture
+    def unknown(self, served: dict[str, bytes]) -> WeightsFile:
+        return dataclasses.replace(described(served), sha256=None, size_bytes=None)
+
+    def test_the_first_bytes_are_the_ones(self, unknown: WeightsFile, served: dict[str, bytes]) -> None:
+        served["/net.tflite"] = CONTENT
+        (path,) = locate(unknown)
+        assert pin_of(unknown).read_text().strip() == hashlib.sha256(CONTENT).hexdigest()
+        assert sorted(leftovers()) == sorted([path, pin_of(unknown)])
+        path.write_bytes(b"swapped")
+        assert not at_hand(unknown)
+        assert locate(unknown)[0].read_bytes() == CONTENT  # fetched again
+        served["/net.tflite"] = b"moved on"
+        path.unlink()
+        with pytest.raises(WeightsError, match=r"other bytes than expected .* or remove .*net\.tflite\.pin if other bytes"):
+            locate(unknown)
+
+    def test_what_the_user_put_there_is_pinned_too(
+        self, unknown: WeightsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mine = tmp_path / "mine" / "net.tflite"
+        mine.parent.mkdir()
+        mine.write_bytes(CONTENT)
+        monkeypatch.setenv("TAL_RUN_WEIGHTS", str(mine.parent))
+        assert at_hand(unknown)
+        assert not pin_of(unknown).exists()  # looking is not using
+        assert locate(unknown) == (mine,)
+        mine.write_bytes(b"another")
+        assert not at_hand(unknown)
+
+    def test_nothing_is_no_network(self, unknown: WeightsFile, served: dict[str, bytes]) -> None:
+        served["/net.tflite"] = b""
+        with pytest.raises(WeightsError, match="0 bytes came"):
+            locate(unknown)
+        assert leftovers() == []
+
+    def test_a_pin_that_cannot_be_written_says_so(
+        self, unknown: WeightsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "net.tflite").write_bytes(CONTENT)
+        (tmp_path / "file").write_text("a file where a folder should be")
+        monkeypatch.setenv("TAL_RUN_WEIGHTS", str(tmp_path))
+        monkeypatch.setenv("TAL_RUN_CACHE", str(tmp_path / "file"))
+        with pytest.raises(WeightsError, match=r"cannot note in .* what net\.tflite holds .* let TAL_RUN_CACHE name"):
+            locate(unknown)
+
+
+def test_a_file_without_an_address_is_put_into_place_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = WeightsFile(file_name="c3d.pickle", url=None, source="its authors", licence="none")
+    with pytest.raises(WeightsError) as caught:
+        locate(file)
+    assert str(caught.value) == (
+        "c3d.pickle has no address that a program can fetch it from: get it from its authors and put it into "
+        f"{cache_folder()}, or into a folder named in TAL_RUN_WEIGHTS"
+    )
+    (tmp_path / "c3d.pickle").write_bytes(CONTENT)
+    monkeypatch.setenv("TAL_RUN_WEIGHTS", str(tmp_path))
+    assert locate(file) == (tmp_path / "c3d.pickle",)
+    (tmp_path / "c3d.pickle").write_bytes(b"another")
+    with pytest.raises(WeightsError, match=r"c3d\.pickle has the name but not the content.* or remove .*c3d\.pickle\.pin"):
+        locate(file)

@@ -1,0 +1,150 @@
+"""From decoded frames to what the published networks were trained on: size, crops, range. One recipe a checkpoint.
+
+    RGB   frames uint8 [T, H, W, 3] - resized -> crops -> network_input -> float32 [3, T, S, S]
+    flow  frames -> resized -> grey -> TV-L1 [T-1, H, W, 2] in pixels a frame (x, y) -> crops -> network_input -> [2, T-1, S, S]
+
+What is easily done differently, and is so in other people's features:
+
+- Interpolation is bilinear with pixels' centres at halves and without smoothing, in OpenCV's fixed point (``INTER_LINEAR``)
+  and so in whole grey levels, less than one from the exact value; then come crops. Flow is computed on frames of the final
+  size and never resized itself.
+- Short sides come out exactly; long sides are rounded to the nearest pixel, halves up.
+- Grey is ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, in OpenCV's fixed point, rounded to whole levels.
+- Centre crops begin at (H - S) // 2 and (W - S) // 2. Ten crops are the four corners and the centre, then the same mirrored; a
+  mirrored flow points the other way in x. A whole frame is not cropped.
+- Flow beyond the bound is clipped to it. No rounding to 256 levels follows, which features that went through JPEG files of
+  flow have (within 0.08 pixels at a bound of 20).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tal_run.extractors.backbone import BackboneError
+
+Crop = Literal["center", "ten", "whole"]
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a checkpoint wants to see.
+
+    Attributes:
+        stream: pictures or motion.
+        frames: length of the clips that it was trained on or, for networks that take any, is evaluated on.
+        fps: frames a second that it was trained at; None: the video's own.
+        size: height and width of frames before cropping, whatever their shape was; or one number, the short side.
+        side: of the square crop.
+        mean: subtracted, one a channel; in grey levels 0..255, or pixels of flow. Zero where a mean clip takes its place.
+        deviation: then divided by, likewise.
+        flow_bound: pixels of flow in x or y that count at most.
+    """
+
+    stream: Literal["rgb", "flow"]
+    frames: int
+    fps: float | None
+    size: int | tuple[int, int]
+    side: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    flow_bound: float = 20.0
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width to which frames of the given size are brought."""
+        if isinstance(self.size, tuple):
+            return self.size
+        short = min(height, width)
+        return (2 * height * self.size + short) // (2 * short), (2 * width * self.size + short) // (2 * short)
+
+
+# Carreira & Zisserman's code: x * 2 / 255 - 1, and flow / 20 after clipping
+I3D_RGB = Recipe(stream="rgb", frames=16, fps=25.0, size=256, side=224, mean=(127.5,) * 3, deviation=(127.5,) * 3)
+I3D_FLOW = Recipe(stream="flow", frames=16, fps=25.0, size=256, side=224, mean=(0.0,) * 2, deviation=(20.0,) * 2)
+# Tran et al. subtract the mean clip of Sports-1M, which is a file of its own (``published_weights.mean_clip``)
+C3D_RGB = Recipe(stream="rgb", frames=16, fps=None, size=(128, 171), side=112, mean=(0.0,) * 3, deviation=(1.0,) * 3)
+# Qiu et al.: 182 x 242, 160 x 160 of it; the port: ImageNet's means and deviations of 0..1, and 0.5 and their mean for flow
+# that -20..20 was made 0..1 of
+P3D_RGB = Recipe(
+    stream="rgb",
+    frames=16,
+    fps=None,
+    size=(182, 242),
+    side=160,
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
+    deviation=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+)
+P3D_FLOW = Recipe(stream="flow", frames=16, fps=None, size=(182, 242), side=160, mean=(0.0,) * 2, deviation=(0.226 * 40,) * 2)
+
+
+def resized(frames: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
+    """Frames uint8 [T, H, W, 3] or [T, H, W] in the recipe's size; those that have it are given back as they are."""
+    import cv2
+
+    height, width = recipe.size_of(*frames.shape[1:3])
+    if frames.shape[1:3] == (height, width):
+        return frames
+    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR) for frame in frames]).astype(
+        np.uint8, copy=False
+    )
+
+
+def grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB frames uint8 [T, H, W, 3] as grey ones [T, H, W]."""
+    import cv2
+
+    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]).astype(np.uint8, copy=False)
+
+
+def crops(pixels: Pixels, recipe: Recipe, *, crop: Crop = "center") -> list[Pixels]:
+    """Frames [T, H, W, 3] or flow [T, H, W, 2] as one clip (``center``, ``whole``) or ten, each [T, S, S, C]; views mostly.
+
+    Raises:
+        BackboneError: the frames are smaller than the crop, or there is no such crop.
+    """
+    height, width = pixels.shape[1:3]
+    side = recipe.side
+    if crop == "whole":
+        return [pixels]
+    if crop not in ("center", "ten"):
+        raise BackboneError(f"there is no crop {crop!r}: choose one of center, ten, whole")
+    if min(height, width) < side:
+        raise BackboneError(f"a crop of {side} x {side} does not fit into frames of {width} x {height}: resize them first")
+    middle = ((height - side) // 2, (width - side) // 2)
+    corners = [(top, left) for top in (0, height - side) for left in (0, width - side)]
+    chosen = [
+        pixels[:, top : top + side, left : left + side] for top, left in ([*corners, middle] if crop == "ten" else [middle])
+    ]
+    return chosen if crop == "center" else chosen + [_mirrored(piece) for piece in chosen]
+
+
+def network_input(pixels: Pixels, recipe: Recipe, *, mean_clip: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """A clip as its network takes it.
+
+    Args:
+        pixels: frames [T, H, W, 3] or flow [T, H, W, 2].
+        recipe: the checkpoint's.
+        mean_clip: subtracted too, of the clip's shape.
+
+    Returns:
+        Float32 [C, T, H, W] in the checkpoint's range.
+    """
+    values = pixels.astype(np.float32)
+    if recipe.stream == "flow":
+        np.clip(values, -recipe.flow_bound, recipe.flow_bound, out=values)
+    if mean_clip is not None:
+        values -= mean_clip
+    values -= np.array(recipe.mean, np.float32)
+    values /= np.array(recipe.deviation, np.float32)
+    return np.ascontiguousarray(values.transpose(3, 0, 1, 2))
+
+
+def _mirrored(pixels: Pixels) -> Pixels:
+    mirrored = pixels[:, :, ::-1]
+    if pixels.shape[3] == 2:
+        return (mirrored * np.array([-1, 1], np.float32)).astype(np.float32, copy=False)
+    return mirrored

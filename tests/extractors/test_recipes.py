@@ -1,0 +1,141 @@
+"""Preprocessing as stated: sizes, rounding, crops and ranges, each against its definition."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cv2")
+
+from tal_run.extractors.backbone import BackboneError
+from tal_run.extractors.recipes import (
+    C3D_RGB,
+    I3D_FLOW,
+    I3D_RGB,
+    P3D_FLOW,
+    P3D_RGB,
+    Recipe,
+    crops,
+    grey,
+    network_input,
+    resized,
+)
+
+
+@pytest.fixture
+def frames() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 30, 41, 3), dtype=np.uint8)
+
+
+def bilinear(line: np.ndarray, size: int) -> np.ndarray:
+    """A row of pixels in another length: centres at halves, ends held, by the definition."""
+    places = ((np.arange(size) + 0.5) * len(line) / size - 0.5).clip(0, len(line) - 1)
+    below = np.floor(places).astype(int)
+    above = np.minimum(below + 1, len(line) - 1)
+    share = places - below
+    return line[below] * (1 - share) + line[above] * share
+
+
+class TestResized:
+    @pytest.mark.parametrize(
+        ("height", "width", "expected"),
+        [
+            (240, 320, (256, 341)),
+            (320, 240, (341, 256)),
+            (720, 1280, (256, 455)),
+            (256, 300, (256, 300)),
+            (100, 100, (256, 256)),
+        ],
+    )
+    def test_short_side_is_exact_and_long_side_rounded(self, height: int, width: int, expected: tuple[int, int]) -> None:
+        assert I3D_RGB.size_of(height, width) == expected
+
+    def test_halves_are_rounded_up(self) -> None:
+        assert dataclasses.replace(I3D_RGB, size=5).size_of(10, 21) == (5, 11)
+
+    def test_others_are_squashed(self, frames: np.ndarray) -> None:
+        assert resized(frames, C3D_RGB).shape == (3, 128, 171, 3)
+        assert resized(frames, P3D_RGB).shape == (3, 182, 242, 3)
+
+    def test_interpolation_is_bilinear_in_fixed_point(self, frames: np.ndarray) -> None:
+        recipe = dataclasses.replace(C3D_RGB, size=(20, 23))
+        down = np.apply_along_axis(bilinear, 1, frames.astype(float), 20)
+        expected = np.apply_along_axis(bilinear, 2, down, 23)
+        ours = resized(frames, recipe)
+        assert ours.dtype == np.uint8
+        assert np.abs(ours - expected).max() < 1
+        assert np.abs(ours - expected).mean() < 0.3  # 0.25 is rounding alone
+
+    def test_grey_frames_too_and_the_right_size_is_left_alone(self, frames: np.ndarray) -> None:
+        assert resized(grey(frames), I3D_FLOW).shape == (3, 256, 350)
+        assert resized(frames, dataclasses.replace(C3D_RGB, size=(30, 41))) is frames
+
+
+def test_grey_is_bt601_in_whole_levels(frames: np.ndarray) -> None:
+    expected = frames @ np.array([0.299, 0.587, 0.114])
+    assert grey(frames).dtype == np.uint8
+    assert np.abs(grey(frames) - expected).max() <= 0.51
+
+
+class TestCrops:
+    recipe = dataclasses.replace(C3D_RGB, side=8)
+
+    def test_the_centre_begins_at_half_of_what_is_left(self, frames: np.ndarray) -> None:
+        (center,) = crops(frames, self.recipe)
+        assert np.array_equal(center, frames[:, 11:19, 16:24])
+
+    def test_ten_are_corners_and_centre_and_their_mirrors(self, frames: np.ndarray) -> None:
+        ten = crops(frames, self.recipe, crop="ten")
+        assert len(ten) == 10
+        assert np.array_equal(ten[0], frames[:, :8, :8])
+        assert np.array_equal(ten[1], frames[:, :8, -8:])
+        assert np.array_equal(ten[2], frames[:, -8:, :8])
+        assert np.array_equal(ten[3], frames[:, -8:, -8:])
+        assert np.array_equal(ten[4], crops(frames, self.recipe)[0])
+        assert all(np.array_equal(ten[5 + index], ten[index][:, :, ::-1]) for index in range(5))
+
+    def test_a_mirrored_flow_points_the_other_way_in_x(self) -> None:
+        flow = np.random.default_rng(0).normal(size=(2, 9, 12, 2)).astype(np.float32)
+        ten = crops(flow, self.recipe, crop="ten")
+        assert np.array_equal(ten[5][..., 0], -ten[0][:, :, ::-1, 0])
+        assert np.array_equal(ten[5][..., 1], ten[0][:, :, ::-1, 1])
+        assert ten[5].dtype == np.float32
+
+    def test_a_whole_frame_is_one(self, frames: np.ndarray) -> None:
+        (whole,) = crops(frames, self.recipe, crop="whole")
+        assert whole is frames
+
+    def test_what_does_not_fit_is_refused(self, frames: np.ndarray) -> None:
+        with pytest.raises(BackboneError, match="224 x 224 does not fit into frames of 41 x 30"):
+            crops(frames, I3D_RGB)
+        with pytest.raises(BackboneError, match="no crop 'five': choose one of center, ten, whole"):
+            crops(frames, self.recipe, crop="five")  # type: ignore[arg-type]
+
+
+class TestNetworkInput:
+    @pytest.mark.parametrize(
+        ("recipe", "values", "expected"),
+        [
+            (I3D_RGB, (0, 127.5, 255), (-1, 0, 1)),
+            (C3D_RGB, (0, 100, 255), (0, 100, 255)),
+            (P3D_RGB, (0, 123.675, 255), (-0.485 / 0.229, 0, 0.515 / 0.229)),
+            (I3D_FLOW, (-50, 10, 20), (-1, 0.5, 1)),
+            (P3D_FLOW, (-50, 0, 10), (-0.5 / 0.226, 0, 0.25 / 0.226)),
+        ],
+    )
+    def test_ranges(self, recipe: Recipe, values: tuple[float, ...], expected: tuple[float, ...]) -> None:
+        pixels = np.zeros((3, 1, 2, len(recipe.mean)), np.float32)
+        pixels[..., 0] = np.array(values)[:, None, None]
+        kept = pixels.copy()
+        ours = network_input(pixels, recipe)
+        assert ours.shape == (len(recipe.mean), 3, 1, 2)
+        assert ours.dtype == np.float32
+        assert ours.flags.c_contiguous
+        assert np.allclose(ours[0, :, 0, 0], expected, atol=1e-5)
+        assert np.array_equal(pixels, kept)
+
+    def test_a_mean_clip_is_subtracted(self, frames: np.ndarray) -> None:
+        mean = np.random.default_rng(1).uniform(0, 200, frames.shape).astype(np.float32)
+        assert np.allclose(network_input(frames, C3D_RGB, mean_clip=mean), (frames - mean).transpose(3, 0, 1, 2), atol=1e-4)
