@@ -202,9 +202,7 @@ class FlowStream:
             raise FlowError(f"there is no flow backend {backend!r}: choose one of {', '.join((AUTO, *BACKENDS))}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be 1 at least, got {threads}")
-        self._options = FlowOptions(
-            params=params or TVL1Params(), device=device, threads=threads or usable_cores(), hook=hook
-        )
+        self._options = FlowOptions(params=params or TVL1Params(), device=device, threads=threads or usable_cores(), hook=hook)
         self.backend = _best_backend(self._options) if backend == AUTO else backend
         self._implementation = BACKENDS[self.backend](self._options)
         self._size: tuple[int, int] | None = None
@@ -279,7 +277,10 @@ def quantize(flow: ArrayLike, *, jpeg: bool = False) -> NDArray[np.float32]:
 def to_uint8(flow: ArrayLike) -> NDArray[np.uint8]:
     """Flow in pixels per frame as 8-bit pictures: round((f + 20) / 40 * 255), halves to even."""
     clipped = np.clip(np.asarray(flow, np.float32), -BOUND, BOUND)
-    return np.rint((clipped + np.float32(BOUND)) / np.float32(2 * BOUND) * np.float32(255)).astype(np.uint8)
+    pictures: NDArray[np.uint8] = np.rint((clipped + np.float32(BOUND)) / np.float32(2 * BOUND) * np.float32(255)).astype(
+        np.uint8
+    )
+    return pictures
 
 
 def from_uint8(pictures: ArrayLike) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ compiles these loops nine times slower. Any CPU will do; LLVM cuts sixteen lanes
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from llvmlite import ir
@@ -27,6 +27,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from tal_run.extractors.flow_networks import MEDIAN_NETWORKS, MIDDLE_WIRES, SORT_NETWORKS
 
 LANES = 16
 MARGIN = 16
@@ -39,16 +41,17 @@ FLAT = float(np.finfo(np.float32).eps)  # below this square of its gradient, a p
 # Iterations in one sweep over the rows, at most. More would stay in cache as well; fewer overshoot the stopping rule less.
 SWEEP = 4
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Floats: TypeAlias = NDArray[np.float32]
+Ints: TypeAlias = NDArray[np.int32]
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compile at first use, and keep the machine code: beside this file, else in the user's cache, else only in memory."""
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
     try:
-        return njit(function, cache=True, **options)  # type: ignore[no-any-return]
-    except RuntimeError:  # numba: no folder for a cache can be written to
-        return njit(function, **options)  # type: ignore[no-any-return]
+        return njit(function, cache=True, **options)
+    except RuntimeError:  # numba: there is no folder for a cache that can be written to
+        return njit(function, **options)
 
 
 # ---- vectors, while a kernel is being written ----
@@ -134,7 +137,9 @@ class _Rows:
         return here
 
     def load(self, row: Any, dx: int = 0) -> _Lanes:
-        return _Lanes(self.builder, self.builder.load(self.builder.bitcast(self._pointer(row, dx), _FLOATS.as_pointer()), align=4))
+        return _Lanes(
+            self.builder, self.builder.load(self.builder.bitcast(self._pointer(row, dx), _FLOATS.as_pointer()), align=4)
+        )
 
     def store(self, row: Any, value: _Lanes) -> None:
         pointer = self.builder.bitcast(self._pointer(row, 0), value.value.type.as_pointer())
@@ -218,7 +223,7 @@ def _sort_columns(typing: Any, planes: Any, plane: Any, rows: Any, width: Any, c
         ends = [sink.at(rank, ir.Constant(_INDEX, 0)) for rank in range(len(starts))]
         with source.loop(width) as (source.x, _):
             sink.x = source.x
-            values = _exchanged([source.load(start) for start in starts], SORT[len(starts)])
+            values = _exchanged([source.load(start) for start in starts], SORT_NETWORKS[len(starts)])
             for end, value in zip(ends, values, strict=True):
                 sink.store(end, value)
         return context.get_dummy_value()
@@ -243,31 +248,10 @@ def _median_row(typing: Any, columns: Any, size: Any, planes: Any, plane: Any, r
         with source.loop(width) as (source.x, _):
             sink.x = source.x
             window = [source.load(start, dx) for start in starts for dx in range(sides)]
-            sink.store(end, _exchanged(window, MEDIAN[sides])[MIDDLE[sides]])
+            sink.store(end, _exchanged(window, MEDIAN_NETWORKS[sides])[MIDDLE_WIRES[sides]])
         return context.get_dummy_value()
 
     return kind, write
-
-
-# Sorting networks: (i, j) leaves the smaller of the two at i. SORT sorts; MEDIAN finds, in a window whose columns are
-# sorted (wire = rank * side + column), the median and leaves it at wire MIDDLE. The latter were found by pruning: rows
-# sorted, then Batcher's merge of the thirteen that can still be the median, then every exchange dropped without which
-# all 6^5 zero-one windows still come out right (which proves it for numbers: the zero-one principle).
-SORT = {
-    3: [(0, 1), (1, 2), (0, 1)],
-    5: [(0, 3), (1, 4), (0, 2), (1, 3), (0, 1), (2, 4), (1, 2), (3, 4), (2, 3)],
-}
-MEDIAN = {
-    3: [(0, 1), (1, 2), (7, 8), (6, 7), (3, 4), (4, 5), (3, 4), (4, 6), (2, 4), (4, 6)],
-    5: [
-        *[(0, 3), (1, 4), (0, 2), (1, 3), (2, 4), (2, 3), (5, 8), (5, 7), (6, 8), (5, 6), (7, 9), (6, 7), (8, 9), (10, 13)],
-        *[(11, 14), (10, 12), (11, 13), (10, 11), (12, 14), (13, 14), (15, 18), (16, 19), (15, 17), (16, 18), (15, 16)],
-        *[(17, 19), (16, 17), (17, 18), (20, 23), (21, 24), (20, 22), (21, 23), (20, 21), (22, 24), (21, 22), (20, 7)],
-        *[(12, 16), (8, 11), (17, 21), (15, 20), (3, 7), (12, 8), (16, 11), (4, 17), (3, 20), (16, 8), (3, 16), (20, 8)],
-        *[(7, 11), (4, 13), (20, 12), (7, 16), (17, 13), (16, 8), (9, 17), (12, 4), (16, 9), (8, 17), (7, 16), (8, 4), (16, 8)],
-    ],
-}
-MIDDLE = {3: 4, 5: 8}
 
 
 def _exchanged(values: list[_Lanes], network: list[tuple[int, int]]) -> list[_Lanes]:
@@ -277,9 +261,7 @@ def _exchanged(values: list[_Lanes], network: list[tuple[int, int]]) -> list[_La
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _place_row(
-    typing: Any, planes: Any, row: Any, size: Any, y: Any, places: Any, weights: Any
-) -> tuple[Any, Any]:
+def _place_row(typing: Any, planes: Any, row: Any, size: Any, y: Any, places: Any, weights: Any) -> tuple[Any, Any]:
     """Where u points to from the pixels of a row, for ``_read_row``.
 
     Args as the caller sees them: planes [P, N]; index of the row's first pixel; (H, W); y of the row. Written are the top
@@ -408,7 +390,10 @@ def _linearise_row(typing: Any, planes: Any, row: Any, width: Any, found: Any, p
             pointer = builder.gep(channels, [builder.mul(rows.x, ir.Constant(_INDEX, 4 * CHANNELS))])
             together = builder.load(builder.bitcast(pointer, all_channels.as_pointer()), align=4)
             i1, i1x, i1y = (
-                _Lanes(builder, builder.shuffle_vector(together, together, ir.Constant(_INTS, [CHANNELS * i + c for i in range(LANES)])))
+                _Lanes(
+                    builder,
+                    builder.shuffle_vector(together, together, ir.Constant(_INTS, [CHANNELS * i + c for i in range(LANES)])),
+                )
                 for c in range(3)
             )
             square = i1x * i1x + i1y * i1y
@@ -426,9 +411,7 @@ def _linearise_row(typing: Any, planes: Any, row: Any, width: Any, found: Any, p
 
 
 @compiled
-def resize(
-    source: NDArray[np.float32], target: NDArray[np.float32], step_y: float, step_x: float, gain: float
-) -> None:
+def resize(source: Floats, target: Floats, step_y: float, step_x: float, gain: float) -> None:
     """Bilinear, as OpenCV's: pixel centres at halves, ``step`` source pixels to a target pixel, borders repeated."""
     height, width = source.shape
     for y in range(target.shape[0]):
@@ -451,7 +434,7 @@ def resize(
 
 
 @compiled
-def shrink(pyramid: NDArray[np.float32], sizes: NDArray[np.int64], scale_step: float) -> None:
+def shrink(pyramid: Floats, sizes: NDArray[np.int64], scale_step: float) -> None:
     """Fill a pyramid [N], scales of ``sizes`` [S, 2] one after the other, of which the finest is there already."""
     start, end = 0, sizes[0, 0] * sizes[0, 1]
     finer = pyramid[:end].reshape((sizes[0, 0], sizes[0, 1]))
@@ -464,7 +447,7 @@ def shrink(pyramid: NDArray[np.float32], sizes: NDArray[np.int64], scale_step: f
 
 
 @compiled
-def channels_of(picture: NDArray[np.float32], channels: NDArray[np.float32]) -> None:
+def channels_of(picture: Floats, channels: Floats) -> None:
     """I1, its centred gradients and a border of zeros, for ``_read_between``: ``channels`` [H + 2 BORDER, (W + 2 BORDER) 4]."""
     height, width = picture.shape
     channels[:] = 0
@@ -478,8 +461,18 @@ def channels_of(picture: NDArray[np.float32], channels: NDArray[np.float32]) -> 
 
 
 @compiled
-def warp(planes, stride, size, pyramid, start, channels, places, weights, found) -> None:
-    """Read I1 where u points to, and linearise the brightness there."""
+def warp(
+    planes: Floats,
+    stride: int,
+    size: tuple[int, int],
+    pyramid: Floats,
+    start: int,
+    channels: Floats,
+    places: Ints,
+    weights: Floats,
+    found: Floats,
+) -> None:
+    """Read I1 (``channels``) where u points to, and linearise the brightness there against I0 (``pyramid`` from ``start``)."""
     height, width = size
     for y in range(height):
         row = (y + 1) * stride + MARGIN
@@ -489,7 +482,7 @@ def warp(planes, stride, size, pyramid, start, channels, places, weights, found)
 
 
 @compiled
-def filter_median(planes, stride, size, window, columns) -> None:
+def filter_median(planes: Floats, stride: int, size: tuple[int, int], window: int, columns: Floats) -> None:
     """Median of u over 3 x 3 or 5 x 5 pixels, borders repeated (OpenCV's medianBlur)."""
     height, width = size
     for plane in (U1, U2):
@@ -512,7 +505,9 @@ def filter_median(planes, stride, size, window, columns) -> None:
 
 
 @compiled
-def iterate(planes, stride, size, theta, step, threshold, errors) -> None:
+def iterate(
+    planes: Floats, stride: int, size: tuple[int, int], theta: float, step: float, threshold: float, errors: Floats
+) -> None:
     """As many iterations as ``errors`` [K] has room for, in one sweep: number k + 1 follows a row behind number k.
 
     Row y of iteration k needs u and p of iteration k - 1 there and p in the row above; p of the row above needs u of both
@@ -537,7 +532,9 @@ def iterate(planes, stride, size, theta, step, threshold, errors) -> None:
 
 
 @compiled
-def relax(planes, stride, size, settings, columns, errors) -> int:
+def relax(
+    planes: Floats, stride: int, size: tuple[int, int], settings: tuple[Any, ...], columns: Floats, errors: Floats
+) -> int:
     """The iterations of one warp, with the median before each outer one, until u moves no more. Returns their number."""
     theta, step, threshold, limit, inner, outer, window = settings
     done = 0
@@ -561,15 +558,23 @@ def relax(planes, stride, size, settings, columns, errors) -> int:
 
 
 @compiled
-def _still_to_come(previous, error, limit) -> int:
-    """Iterations until the stopping rule holds, if the error goes on falling as it did: a lower bound, for it falls ever slower."""
+def _still_to_come(previous: float, error: float, limit: float) -> int:
+    """A guess at the iterations that can safely follow: half of those it takes if the error goes on falling as it did."""
     if not (np.isfinite(previous) and error < previous and error > 0):
         return 1
-    return max(1, int(np.log(limit / error) / np.log(error / previous)))
+    return max(1, int(np.log(limit / error) / np.log(error / previous) / 2))
 
 
 @compiled
-def solve_pair(pyramid0, pyramid1, sizes, settings, memory, flow, counts) -> None:
+def solve_pair(
+    pyramid0: Floats,
+    pyramid1: Floats,
+    sizes: NDArray[np.int64],
+    settings: tuple[Any, ...],
+    memory: tuple[Any, ...],
+    flow: Floats,
+    counts: NDArray[np.int64],
+) -> None:
     """The flow [H, W, 2] from one frame to the next, from coarse to fine.
 
     Args:

@@ -6,7 +6,7 @@ Neither keeps pyramids from one pair to the next; here, the last frame is kept.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class OpenCVFlow:
 
         if not hasattr(cv2, "optflow"):
             raise FlowError(
-                f"OpenCV {cv2.__version__} has no module optflow: install opencv-contrib-python-headless, or use another backend"
+                f"OpenCV {cv2.__version__} has no module optflow: install opencv-contrib-python-headless or use another backend"
             )
         self._params, self._threads = options.params, options.threads
         self._last: NDArray[np.uint8] | None = None
@@ -53,8 +53,8 @@ class OpenCVFlow:
         # a new one for each push: one that saw a small frame never uses more scales again
         import cv2
 
-        params = self._params
-        return cv2.optflow.DualTVL1OpticalFlow_create(
+        params, module = self._params, cast(Any, cv2.optflow)  # its stubs leave this out
+        return module.DualTVL1OpticalFlow_create(
             tau=params.tau,
             lambda_=params.lambda_,
             theta=params.theta,
@@ -120,5 +120,5 @@ def has_cuda() -> bool:
         import cv2
     except ImportError:
         return False
-    cuda = getattr(cv2, "cuda", None)
+    cuda: Any = getattr(cv2, "cuda", None)
     return hasattr(cuda, "OpticalFlowDual_TVL1") and cuda.getCudaEnabledDeviceCount() > 0
