@@ -3,8 +3,8 @@
 The same algorithm as everywhere (``flow``). What is different from the CPU's:
 
 - Pairs of a batch go through the iterations together; each has its own stopping rule, and a pair that has stopped is held
-  by a mask. Only after ``inner_iterations`` of them the device is asked whether all have stopped: there is no waiting for
-  an answer in between.
+  by a mask. Only after ``inner_iterations`` of them a GPU is asked whether all have stopped: there is no waiting for an
+  answer in between.
 - On CUDA these iterations are recorded once for each scale, as a CUDA graph, and played from then on: forty small
   kernels an iteration cost more to start than to run.
 - ``grid_sample`` reads between pixels with the same cubic (a = -0.75) and the same zeros outside as OpenCV's remap.
@@ -93,6 +93,9 @@ class _Solver:
     def solve(self, pyramid: Pyramid) -> Tensor:
         """Flow [N, H, W, 2] from each frame to the next of the N + 1 in the pyramid, N at most ``batch``."""
         pairs = len(pyramid[0]) - 1
+        finest = pyramid[0]
+        # rounding in grid_sample would have still pictures move by thousandths of a pixel
+        moved = (finest[:-1] != finest[1:]).flatten(1).any(dim=1)
         u: Tensor | None = None
         for scale, pictures in zip(reversed(self._scales), reversed(pyramid), strict=True):
             if u is not None:
@@ -101,7 +104,7 @@ class _Solver:
             missing = (0, 0, 0, 0, 0, self.batch - pairs)
             u = scale.solve(F.pad(pictures[:-1], missing), F.pad(pictures[1:], missing), u)
         assert u is not None
-        return u[:pairs].permute(0, 2, 3, 1)
+        return torch.where(moved[:, None, None, None], u[:pairs], 0).permute(0, 2, 3, 1)
 
 
 class _Scale:
@@ -157,8 +160,11 @@ class _Scale:
     def _outer_iteration(self) -> None:
         if self._params.median > 1:
             self._u.copy_(torch.where(self._active[:, None, None, None], median_filter(self._u, self._params.median), self._u))
+        asking_is_free = self._u.device.type == "cpu"
         for _ in range(self._params.inner_iterations):
             self._inner_iteration()
+            if asking_is_free and not self._active.any():
+                break
 
     def _inner_iteration(self) -> None:
         params = self._params
