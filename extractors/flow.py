@@ -5,8 +5,13 @@ Llopis & Facciolo, "TV-L1 Optical Flow Estimation", IPOL 2013 (algorithm 1). Sou
 
     sum |grad u1| + |grad u2| + lambda |rho(u)|,    rho(u) = I1(x + u0) + grad I1(x + u0) . (u - u0) - I0(x)
 
-by turns: v from u (each pixel alone, by thresholding rho), u from v and the dual variables p, p from u. Around these
-iterations stand warps (new u0), and scales from coarse to fine.
+by turns, with dual variables p, one pair for each component of u:
+
+    V:  v = u - clip(rho(u) / |grad I1|^2, -lambda theta, lambda theta) grad I1     the thresholding step
+    U:  u = v + theta div p
+    P:  p = (p + tau / theta grad u) / (1 + tau / theta |grad u|)
+
+Around these iterations stand warps (new u0), and scales from coarse to fine.
 
 Notation: tau, lambda, theta, epsilon as in the papers; a warp of either paper has ``outer_iterations`` x
 ``inner_iterations`` iterations. What differs from the papers is as OpenCV's ``DualTVL1OpticalFlow`` does it, whose flow
@@ -69,9 +74,9 @@ class TVL1Params:
     """TV-L1's parameters by the papers' symbols. The defaults are OpenCV's for CPUs.
 
     Attributes:
-        tau: time step of the dual iteration; it converges for at most 1/4 (Zach et al., 2.2; Chambolle 2004: 1/8).
+        tau: time step of P; up to 1/4 it converges in practice, up to 1/8 by proof (Chambolle 2004).
         lambda_: weight of the data: the smaller, the smoother the flow.
-        theta: how tightly u and v are coupled: the smaller, the tighter.
+        theta: how far v may be from u: the smaller, the nearer.
         scales: scales of the pyramid, at most; none has a side below 16 pixels.
         scale_step: size of a scale relative to the finer one.
         warps: warps at each scale.

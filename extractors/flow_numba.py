@@ -10,9 +10,10 @@ precision, one pixel at a time. Here:
 - I1 and its two gradients are read between pixels together, and the median of u is a sorting network over whole rows;
 - pairs are computed in parallel, each thread in memory of its own that is used again. Each frame's pyramid is made once.
 
-The stopping rule is OpenCV's. It is asked after each iteration, but the iterations of one sweep are done by then; where
-the error comes near the threshold the sweeps become short, and the flow differs from OpenCV's by a hundredth of a
-pixel on average. Results do not depend on the number of threads nor on how frames are cut into chunks.
+The stopping rule is OpenCV's. It is asked after each iteration, but the iterations of one sweep are done by then. Sweeps
+become short where the error comes near the threshold, so few are done in vain, and the flow differs from OpenCV's by a
+hundredth of a pixel on average; without a stopping rule (``epsilon=0``), by a millionth. Results do not depend on the
+number of threads nor on how frames are cut into chunks. OpenCV before version 5 reads between pixels at 32 places only.
 
 Memory: about 100 bytes a pixel and thread.
 """

@@ -35,7 +35,14 @@ class OpenCVFlow:
         """Flow to each frame of [T, H, W] from the one before."""
         import cv2
 
+        before = cv2.getNumThreads()  # of the whole process
         cv2.setNumThreads(self._threads)
+        try:
+            return self._flow(frames)
+        finally:
+            cv2.setNumThreads(before)
+
+    def _flow(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         estimator = self._estimator()
         height, width = frames.shape[1:]
         padding = ((0, max(0, LEAST_SIDE - height)), (0, max(0, LEAST_SIDE - width)))

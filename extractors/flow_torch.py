@@ -173,12 +173,12 @@ class _Scale:
         rho = self._rho + (self._gradient * self._u).sum(dim=1, keepdim=True)
         threshold = params.lambda_ * params.theta
         quotient = (rho * self._inverse).clamp(-threshold, threshold)
-        change = params.theta * divergence(self._p) - quotient * self._gradient  # u = v + theta div p
+        change = params.theta * divergence(self._p) - quotient * self._gradient  # V and U
         error = change.square().sum(dim=(1, 2, 3))  # [B]
         self._u += change * active
         gradient = forward_gradient(self._u)
         norm = gradient.square().sum(dim=2, keepdim=True).sqrt()
-        p = (self._p + step * gradient) / (1 + step * norm)
+        p = (self._p + step * gradient) / (1 + step * norm)  # P
         self._p.copy_(torch.where(active[..., None], p, self._p))
         self._active &= error > self._limit
 
