@@ -42,19 +42,24 @@ format: install ## Mend style and format
 
 # a data set that tal-run knows goes by its name, any other by its folder
 features: install ## Save features of a data set: make features DATASET=name DATA=folder
+	@if [ -z '$(DATA)' ] && [ '$(DATASET)' = videos ] && [ ! -e videos ]; then \
+		echo 'say which videos: make features DATASET=name [DATA=folder], or DATA=folder' >&2; exit 2; fi
 	@if $(BIN)/tal-run datasets list --names | grep -qxF -- '$(DATASET)'; then set -- --dataset '$(DATASET)' $(DATA); \
 	else set -- $(or $(DATA),$(DATASET)); fi; \
-	$(BIN)/tal-run features "$$@" -o '$(OUT)/features/$(DATASET)' $(ARGS)
+	$(BIN)/tal-run features "$$@" -o '$(OUT)/features/$(notdir $(DATASET:%/=%))' $(ARGS)
 
 demo: install ## Find the long jumps in the video that comes with tal-run; results and a page go to out/demo
 	@mkdir -p $(OUT)/demo
 	@cp pipeline/data/athletics.mp4 $(OUT)/demo/
 	$(BIN)/tal-run detect $(OUT)/demo/athletics.mp4 --backbone starter --query "long jump" \
 		-o $(OUT)/demo/athletics.json -o $(OUT)/demo/athletics.html
+	@echo 'open $(OUT)/demo/athletics.html in a browser'
 
-bench: install ## Measure localization, speed and memory on real clips: make bench CLIPS=folder
+bench: install ## Measure localization, flow, networks, speed and memory on real clips: make bench CLIPS=folder
 	$(BIN)/python tests/benchmarks/speed.py --clips $(CLIPS)
 	$(BIN)/python tests/benchmarks/untrimmed.py --clips $(CLIPS)
+	$(BIN)/python tests/benchmarks/flow.py --clips $(CLIPS)
+	$(BIN)/python tests/benchmarks/backbones.py
 
 bench-made: install ## Measure the starter in made video, 60 untrimmed videos a look (a quarter of an hour on two cores)
 	$(BIN)/python tests/benchmarks/made_video.py $(ARGS)
@@ -65,7 +70,7 @@ starter: install ## Train the network that comes with tal-run anew, on made vide
 	OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
 		$(BIN)/python -m tal_run.pipeline.train_starter $(ARGS)
 
-word-vectors: install ## Make the shipped word vectors anew (installs torch)
+word-vectors: install ## Make the shipped word vectors anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[distil]'
 	$(BIN)/python -m tal_run.pipeline.distil_words pipeline/data/minilm_l6_words.bin.gz
 

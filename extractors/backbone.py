@@ -78,6 +78,7 @@ class Backbone(Protocol):
     """A pretrained network with the preprocessing and the labels that belong to its weights."""
 
     name: ClassVar[str]
+    knows: ClassVar[str]  # in a few words, for people: what its classes are of
     feature_dim: ClassVar[int]
     preprocessing: ClassVar[Preprocessing]
     default_windows: ClassVar[WindowConfig]

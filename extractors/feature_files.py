@@ -70,6 +70,31 @@ class FeatureFolder:
         """Whether anything is there of a video's features, right or wrong."""
         return any(self._path(video_id, ending).exists() for ending in (*self.layout.endings, ENDING))
 
+    def other_layout(self) -> str | None:
+        """The layout of features that were made here in another one; None: there are none such."""
+        for path in sorted(self.path.rglob(f"*{ENDING}")):
+            try:
+                record = self._record_in(path)
+            except RecordError:
+                continue  # no record of ours, or a damaged one: made again
+            if record and record.layout != self.layout_name:
+                return record.layout
+        return None
+
+    def sound(self) -> list[str]:
+        """The videos whose files are those of their records, sorted."""
+        names = [
+            path.relative_to(self._files_path).as_posix().removesuffix(ENDING) for path in self._files_path.rglob(f"*{ENDING}")
+        ]
+        return sorted(name for name in names if self._is_sound(name))
+
+    def _is_sound(self, video_id: str) -> bool:
+        try:
+            record = self._record(video_id)
+        except RecordError:
+            return False
+        return record is not None and record.layout == self.layout_name and not self._damage(video_id, record)
+
     def fault(self, video_id: str, recipe: Recipe) -> str | None:
         """Why a video's files are not whole, or not of this recipe, as the end of a sentence; None: verified."""
         try:
@@ -254,7 +279,10 @@ class FeatureFolder:
 
     def _record(self, video_id: str) -> FeatureRecord | None:
         """The record; None: there is none. Raises RecordError."""
-        path = self._path(video_id, ENDING)
+        return self._record_in(self._path(video_id, ENDING))
+
+    @staticmethod
+    def _record_in(path: Path) -> FeatureRecord | None:
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise RecordError("is damaged")

@@ -73,7 +73,9 @@ class Features:
     def probabilities(self) -> NDArray[np.float32]:
         """The classes' probabilities, float32 [T, K]: sigmoid of the logits if ``multi_label``, else softmax over classes."""
         if self.logits is None:
-            raise ValueError("this feature sequence carries no class logits")
+            raise FeatureError(
+                "these features carry no class scores, as their layout has no place for them: save them with --layout tal-run"
+            )
         if self.multi_label:
             return np.asarray(0.5 + 0.5 * np.tanh(0.5 * self.logits), np.float32)
         odds: NDArray[np.float32] = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))

@@ -57,6 +57,7 @@ class MoViNetA0Stream:
     """
 
     name: ClassVar[str] = "movinet-a0-stream"
+    knows: ClassVar[str] = "600 actions of Kinetics"
     multi_label: ClassVar[bool] = False
     feature_dim: ClassVar[int] = 480
     files: ClassVar[tuple[WeightsFile, ...]] = (NETWORK, LABELS)

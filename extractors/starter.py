@@ -70,6 +70,7 @@ class Starter:
     """
 
     name: ClassVar[str] = "starter"
+    knows: ClassVar[str] = "12 actions, learnt from drawn video: not to be relied on in real video"
     feature_dim: ClassVar[int] = 256
     preprocessing: ClassVar[Preprocessing] = PREPROCESSING
     default_windows: ClassVar[WindowConfig] = WINDOWS

@@ -200,8 +200,9 @@ def _how_to_fetch_by_hand(missing: Sequence[WeightsFile], error: Exception) -> s
     absent = [str(folder) for folder in search_folders() if not folder.is_dir()]
     nowhere = f"; {SEARCH_VARIABLE} names {absent[0]}, which is no folder" if absent else ""
     return (
-        f"cannot download {names} ({reason}{wrong}{nowhere}): put {'it' if len(missing) == 1 else 'them'} into "
-        f"{cache_folder()}, or into a folder named in {SEARCH_VARIABLE}, fetched where there is a network from {urls}"
+        f"cannot download {names} ({reason}{wrong}{nowhere}): put {'it' if len(missing) == 1 else 'them'} under "
+        f"{'that name' if len(missing) == 1 else 'those names'} into {cache_folder()}, or into a folder named in "
+        f"{SEARCH_VARIABLE}, fetched where there is a network from {urls}"
     )
 
 

@@ -242,8 +242,8 @@ def features(inputs: tuple[str, ...], output: Path, dataset: str | None, layout:
         display.say(feature_batch.summary(done.values(), failed=len(videos) - len(done)))
         there = [names[video] for video in done]
         try:
-            if packed := batch.pack(there):
-                display.say(f"{packed}: {len(there)} videos")
+            if packed := batch.pack():
+                display.say(packed)
             if files:
                 display.say(feature_batch.list_missing(files, there, output))
         except TalRunError as error:
@@ -263,7 +263,9 @@ def _config(watching: Mapping[str, Any], display: Screen) -> DetectConfig:
     name = resolve(asked_for)
     if asked_for == AUTO:
         better = stronger(name)
-        display.say(f"backbone: {name}" + (f" (a stronger one: --backbone {better}, downloaded once)" if better else ""))
+        display.say(f"backbone: {name}" + (f" ({EXTRACTORS[name].knows})" if better else ""))
+        if better:
+            display.say(f"a stronger one: --backbone {better} ({EXTRACTORS[better].knows}), downloaded once")
     given = {
         field: watching[option]
         for option, field in (("fps", "fps"), ("window", "window_frames"), ("stride", "stride_frames"))

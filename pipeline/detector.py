@@ -21,7 +21,7 @@ from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import Features, FeatureSequence, extract
 from tal_run.extractors.hooks import Hook, ignore_progress
-from tal_run.extractors.registry import DEFAULT_BACKBONE
+from tal_run.extractors.registry import DEFAULT_BACKBONE, EXTRACTORS, stronger
 from tal_run.extractors.video import VideoInfo
 from tal_run.models import HEADS, Detection
 from tal_run.models.actionbytes import ActionBytesConfig
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tal_run.pipeline.query import Vectors
 
 
+FEW_CLASSES = 20  # are named where none of them matches
 # Thresholds that fit a backbone's scores, chosen on videos that nothing is reported on; others take ActionBytesConfig's.
 LOCALIZATION: dict[str, ActionBytesConfig] = {
     # made video, stadium look, seed 1, 60 videos: 0.4 leaves 8 % of the queries for absent actions with an answer
@@ -127,8 +128,14 @@ class Detector:
             for query in dict.fromkeys(queries)
         ]
         if matches and not any(match.classes for match in matches):
-            raise NothingMatchesError("; ".join(match.summary() for match in matches))
+            raise NothingMatchesError("; ".join(match.summary() for match in matches) + self._what_there_is())
         return matches
+
+    def _what_there_is(self) -> str:
+        """The end of a sentence: the classes, where they are few, and the backbone that has more."""
+        better, labels = stronger(self.backbone.name), self.backbone.labels
+        few = f"; {self.backbone.name} knows only {', '.join(labels)}" if len(labels) <= FEW_CLASSES else ""
+        return few + (f"; --backbone {better} knows {EXTRACTORS[better].knows}" if better else "")
 
     def detect(
         self, video: str | os.PathLike[str], *, matches: Sequence[QueryMatch] = (), hook: Hook = ignore_progress

@@ -43,7 +43,7 @@ class FeatureBatch:
         again: make everything again.
 
     Raises:
-        FeatureError: who reads the folder's layout takes other windows for granted.
+        FeatureError: who reads the folder's layout takes other windows for granted, or the folder has another layout.
     """
 
     def __init__(
@@ -57,6 +57,10 @@ class FeatureBatch:
     ) -> None:
         self._folder, self._backbone, self._decoder, self._again = folder, backbone, decoder, again
         self._windows = windows or backbone.default_windows
+        if other := folder.other_layout():
+            raise FeatureError(
+                f"{folder.path} holds features in the layout {other}: choose another folder with -o, or add --layout {other}"
+            )
         fixed = folder.layout.sampling
         if fixed and fixed != self._windows.sampling:
             raise FeatureError(
@@ -91,8 +95,11 @@ class FeatureBatch:
         line = f"{file}: {found.data.shape[0]} x {found.data.shape[1]}"
         return Outcome(MADE_AGAIN, f"{line}, {MADE_AGAIN}: {fault}") if was_there else Outcome(MADE, line)
 
-    def pack(self, video_ids: Iterable[str]) -> Path | None:
-        """The one file that the layout wants of all videos, in the order of their names; None: it wants none.
+    def pack(self) -> str | None:
+        """Make the one file that the layout wants of all videos in the folder, in the order of their names.
+
+        Returns:
+            A sentence on it; None: the layout wants none.
 
         Raises:
             OutputError: it cannot be written.
@@ -100,7 +107,8 @@ class FeatureBatch:
         if not self._folder.layout.packs:
             return None
         try:
-            return self._folder.pack(sorted(video_ids))
+            names = self._folder.sound()
+            return f"{self._folder.pack(names)}: {len(names)} {'video' if len(names) == 1 else 'videos'}"
         except OSError as error:
             raise cannot_write(self._folder.path, error) from error
 
@@ -138,4 +146,6 @@ def list_missing(files: DatasetFiles, there: Collection[str], folder: Path) -> s
             part.write_text("".join(f"{printable(video_id)}\n" for video_id in missing), encoding="utf-8")
     except OSError as error:
         raise cannot_write(target, error) from error
+    if not missing:
+        return f"all {len(annotated)} annotated videos have features"
     return f"{len(missing)} of {len(annotated)} annotated videos have no features: they are listed in {target}"

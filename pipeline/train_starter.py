@@ -80,8 +80,8 @@ class TrainConfig:
         bfloat16: multiply in bfloat16, twice as fast where the processor can do so itself.
     """
 
-    steps: int = 4800
-    minutes: float = 40.0
+    steps: int = 5200
+    minutes: float = 45.0
     batch: int = 32
     learning_rate: float = 4e-3
     warm_up: float = 0.15

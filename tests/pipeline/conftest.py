@@ -32,6 +32,7 @@ class ColourBackbone:
     """One class a colour: the likelier, the nearer the window's mean colour."""
 
     name: ClassVar[str] = "colours"
+    knows: ClassVar[str] = "four colours"
     feature_dim: ClassVar[int] = 3
     preprocessing: ClassVar[Preprocessing] = Preprocessing(short_side=24, crop=(24, 24))
     default_windows: ClassVar[WindowConfig] = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)

@@ -48,6 +48,23 @@ def test_piped_rows_are_tab_separated(video: Path) -> None:
     assert row[5] == "arm wrestling 1.00"
 
 
+def test_on_a_bare_machine_it_says_what_its_network_knows_and_which_knows_more(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAL_RUN_WEIGHTS", "")
+    monkeypatch.setenv("TAL_RUN_CACHE", str(tmp_path))
+    result = run("detect", video, "--backbone", "auto", "--query", "long jump")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[:2] == [
+        "backbone: starter (12 actions, learnt from drawn video: not to be relied on in real video)",
+        "a stronger one: --backbone movinet-a0-stream (600 actions of Kinetics), downloaded once",
+    ]
+    result = run("detect", video, "--backbone", "auto", "--query", "photosynthesis")
+    assert result.exit_code == 2
+    assert "; starter knows only long jump, high jump, javelin throw" in result.stderr
+    assert "; --backbone movinet-a0-stream knows 600 actions of Kinetics" in result.stderr
+
+
 def test_json_is_activitynets_results_form_with_all_that_made_it(video: Path, tmp_path: Path) -> None:
     target = tmp_path / "found.json"
     assert run("detect", video, "--query", "ArmWrestling", "-o", target).exit_code == 0

@@ -109,7 +109,6 @@ def test_what_is_damaged_or_outdated_is_made_again_and_said(
     [
         (("--stride", "8"), "it has 8 frames at 5 fps, every 4 frames, not 8 frames at 5 fps, every 8 frames"),
         (("--decoder", "decord"), "it was decoded with pyav, not decord"),
-        (("--layout", "video_features"), "its record is of the layout tal-run"),
     ],
 )
 def test_other_options_make_other_features(
@@ -120,6 +119,16 @@ def test_other_options_make_other_features(
     assert watched == ["a", "a"]
     assert f"made again: {words}" in result.stderr
     assert "0 made, 1 kept" in run(videos / "a.mp4", "-o", tmp_path / "out", *options).stderr
+
+
+def test_a_folder_keeps_its_layout(videos: Path, tmp_path: Path, watched: list[str]) -> None:
+    run(videos / "a.mp4", "-o", tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    result = run(videos / "a.mp4", "-o", tmp_path / "out", "--layout", "video_features")
+    assert result.exit_code == 2
+    assert "holds features in the layout tal-run: choose another folder with -o, or add --layout tal-run" in result.stderr
+    assert watched == ["a"]
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_other_weights_make_other_features(
@@ -232,6 +241,18 @@ def test_wtalcs_one_file_is_as_its_own_code_loads_it(videos: Path, tmp_path: Pat
     assert [array.shape for array in features] == [(7, 3)] * 2
     assert features[0][-1].argmax() == 0  # a ends in red, c in blue
     assert features[1][-1].argmax() == 2
+
+
+def test_wtalcs_one_file_grows_with_the_folder(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(videos / "c.mp4", "-o", out, "--layout", "wtalc", *WTALC)
+    assert f"{out / 'JOINTFeatures.npy'}: 1 video" in lines(run(videos / "c.mp4", "-o", out, "--layout", "wtalc", *WTALC))
+    result = run(videos / "a.mp4", "-o", out, "--layout", "wtalc", *WTALC)
+    assert f"{out / 'JOINTFeatures.npy'}: 2 videos" in lines(result)
+    assert FeatureFolder(out).video_ids == ["a", "c"]
+    (out / "per-video" / "c.npy").write_bytes(b"damaged")
+    run(videos / "a.mp4", "-o", out, "--layout", "wtalc", *WTALC)
+    assert FeatureFolder(out).video_ids == ["a"]
 
 
 def test_wtalcs_layout_takes_wtalcs_windows_only(videos: Path, tmp_path: Path) -> None:
