@@ -21,6 +21,7 @@ from click.testing import CliRunner  # noqa: E402
 from tal_run.eval.annotations import TrimmedClip, write_clips  # noqa: E402
 from tal_run.extractors.starter import Starter  # noqa: E402
 from tal_run.extractors.video_errors import VideoError  # noqa: E402
+from tal_run.extractors.weights import sha256_of  # noqa: E402
 from tal_run.pipeline import starter_clips, train_starter  # noqa: E402
 from tal_run.pipeline.starter_clips import (  # noqa: E402  # noqa: E402
     BACKGROUND,
@@ -351,6 +352,7 @@ class TestCommand:
         assert made == [("stadium", 40), ("street", 32)]
         assert Starter(path=out).labels == LABELS
         card = json.loads(out.with_suffix(".json").read_text())
+        assert card["sha256"] == sha256_of(out)
         assert card["data"]["clips"] == 2  # the two that are not held out
         assert {look: verdict["clips"] for look, verdict in card["validation"].items()} == {"stadium": 2, "street": 4}
         assert card["training"]["steps"] == 1
