@@ -27,6 +27,7 @@ from tal_run.extractors.backbone import BackboneError, Preprocessing, WindowConf
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsError, WeightsFile, sha256_of
+from tal_run.extractors.wire import printable
 
 if TYPE_CHECKING:
     from tal_run.extractors.starter_network import StarterConfig, StarterNetwork
@@ -184,7 +185,9 @@ def read_weights(path: str | os.PathLike[str]) -> StarterWeights:
     except OSError as error:
         raise WeightsError(f"the starter's weights {shown} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise WeightsError(f"{shown} holds damaged starter weights ({error}): make them anew with `make starter`") from error
+        raise WeightsError(
+            f"{shown} holds damaged starter weights ({printable(error)}): make them anew with `make starter`"
+        ) from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unknown or len(labels) != network.config.classes:
         raise WeightsError(f"{shown} does not hold the network that it says it holds: make it anew with `make starter`")

@@ -235,15 +235,16 @@ def _how_to_fetch_by_hand(missing: Sequence[WeightsFile], error: Exception) -> s
     if isinstance(error, urllib.error.HTTPError):
         error.close()  # it holds the connection
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-    names, urls = (" and ".join(column) for column in zip(*((f.file_name, f.url or f.source) for f in missing), strict=True))
+    names = " and ".join(weights.file_name for weights in missing)
+    # the address may end in another name, by which the file is not looked for in the cache
+    each = " and ".join(f"{weights.url or weights.source} as {weights.file_name}" for weights in missing)
     impostors = [path for weights in missing for path in _candidates(weights)]
     wrong = f"; {impostors[0]} has the name but not the content" if impostors else ""
     absent = [str(folder) for folder in search_folders() if not _is_folder(folder)]
     nowhere = f"; {SEARCH_VARIABLE} names {absent[0]}, which is no folder" if absent else ""
     return (
-        f"cannot download {names} ({reason}{wrong}{nowhere}): put {'it' if len(missing) == 1 else 'them'} under "
-        f"{'that name' if len(missing) == 1 else 'those names'} into {cache_folder()}, or into a folder named in "
-        f"{SEARCH_VARIABLE}, fetched where there is a network from {urls}"
+        f"cannot download {names} ({reason}{wrong}{nowhere}): where there is a network, save {each}, and put "
+        f"{'it' if len(missing) == 1 else 'them'} into {cache_folder()}, or into a folder named in {SEARCH_VARIABLE}"
     )
 
 

@@ -358,17 +358,17 @@ class TestCommand:
         assert card["training"]["steps"] == 1
         assert Starter(path=out).recipe["training"] == card["training"]
 
+    @pytest.mark.parametrize("during", ["train", "judge"])
     def test_interrupted_it_leaves_what_was_there(
-        self, tmp_path: Path, made: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+        self, during: str, tmp_path: Path, made: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupt(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         (tmp_path / "w.safetensors").write_bytes(b"the old ones")
-        monkeypatch.setattr(train_starter, "train", interrupt)
-        ran = CliRunner().invoke(
-            train_starter.main, ["--out", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "data"), "--clips", "40"]
-        )
+        monkeypatch.setattr(train_starter, during, interrupt)
+        arguments = ["--data", str(tmp_path / "data"), "--clips", "40", "--steps", "1"]
+        ran = CliRunner().invoke(train_starter.main, ["--out", str(tmp_path / "w.safetensors"), *arguments])
         assert ran.exit_code == 1
         assert "Aborted!" in ran.output
         assert (tmp_path / "w.safetensors").read_bytes() == b"the old ones"
