@@ -7,6 +7,7 @@ that ``synthetic`` can be named wherever a data set can.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,10 @@ from tal_run.extractors.weights import cache_folder
 DURATION_SLACK_S = 0.5  # containers and annotators round differently
 # of `synthetic` made on demand: about a minute on one core
 ON_DEMAND_VIDEOS, ON_DEMAND_S = 10, (20.0, 40.0)
+
+
+# the cures of a damaged video that came from elsewhere
+FETCH_OR_CONVERT = re.compile("; (fetch it again|convert|if it plays elsewhere|give the|do not trust).*", re.DOTALL)
 
 
 class DatasetError(TalRunError):
@@ -211,6 +216,11 @@ def _made(look: str, data: str | os.PathLike[str] | None, hook: Hook) -> Path:
     folder = cache_folder().parent / "synthetic" / f"{look}-{fingerprint()}" if data is None else Path(data)
     is_made = (folder / "annotations.json").is_file()
     if not is_made and data is not None and (folder / KEPT).is_file():
+        if (folder / "trimmed.csv").is_file():
+            raise DatasetError(
+                f"{folder} holds trimmed clips only, and no untrimmed videos: make some with `tal-run datasets synthesize "
+                f"{folder} --videos N` and the look, seed and lengths that it was made with (see {folder / KEPT})"
+            )
         raise DatasetError(
             f"{folder} holds a made data set that is not finished: run `tal-run datasets synthesize {folder}` again with "
             f"the options it was begun with (see {folder / KEPT})"
@@ -268,15 +278,17 @@ def check(files: DatasetFiles, *, hook: Hook = ignore_progress) -> list[SubsetCh
             tally.missing.append(video.video_id)
             continue
         tally.present += 1
-        tally.faults += _faults(video, path)
+        tally.faults += _faults(video, path, made_in=files.folder if files.dataset.look else None)
     return [tally for tally in checks.values() if tally.annotated]
 
 
-def _faults(video: VideoTruth, path: Path) -> Iterator[str]:
+def _faults(video: VideoTruth, path: Path, *, made_in: Path | None) -> Iterator[str]:
     try:
         duration_s = probe(path).duration_s
     except VideoError as error:
-        yield str(error)
+        # what was made here is neither fetched nor repaired
+        again = f"; delete it and run `tal-run datasets synthesize {made_in}` again, with the options that it was made with"
+        yield str(error) if made_in is None else FETCH_OR_CONVERT.sub(lambda _: again, str(error), count=1)
         return
     if video.duration_s is not None and abs(duration_s - video.duration_s) > DURATION_SLACK_S:
         yield f"{video.video_id} lasts {duration_s:.2f} s, but is annotated as {video.duration_s:.2f} s"

@@ -23,10 +23,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.backbone import Preprocessing, WindowConfig
+from tal_run.extractors.backbone import BackboneError, Preprocessing, WindowConfig
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsFile, locate
 
+PACKAGE = "ai_edge_litert"
 _REPOSITORY = "https://raw.githubusercontent.com/tensorflow/flutter-tflite/7045e30722790910e5735b43d3f7e18a25008e6b"
 _ASSETS = f"{_REPOSITORY}/example/movinet/assets"
 
@@ -54,6 +55,7 @@ class MoViNetA0Stream:
 
     Raises:
         WeightsError: the weights are not on this machine and cannot be downloaded.
+        BackboneError: the package that runs it is not installed, or cannot be loaded.
     """
 
     name: ClassVar[str] = "movinet-a0-stream"
@@ -86,7 +88,14 @@ class _StatefulNetwork:
 
     def __init__(self, path: Path) -> None:
         # imported here: the command line must answer at once
-        from ai_edge_litert.interpreter import Interpreter
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except (ImportError, OSError, RuntimeError) as error:  # not there, or with a shared library that does not fit
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise BackboneError(
+                f"movinet-a0-stream needs ai-edge-litert, which cannot be loaded ({reason}): pip install ai-edge-litert, "
+                "or take --backbone starter"
+            ) from error
 
         with _native_stderr_muted():
             # One thread: the layers are so small that a second one makes each frame slower, and decoding wants a core.

@@ -6,18 +6,21 @@ drives and university pages that come and go, and nobody published a checksum: t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.checkpoints import read_checkpoint
+from tal_run.extractors.checkpoints import made_from
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.recipes import C3D_RGB, I3D_FLOW, I3D_RGB, P3D_FLOW, P3D_RGB, Recipe
 from tal_run.extractors.weights import WeightsError, WeightsFile, locate
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tal_run.extractors.c3d import C3D
     from tal_run.extractors.i3d import InceptionI3D
     from tal_run.extractors.p3d import P3D199
@@ -122,10 +125,13 @@ def load(name: str, *, hook: Hook = ignore_progress) -> InceptionI3D | C3D | P3D
     Raises:
         WeightsError: there are no weights of that name, or they cannot be had, or are not those of this network.
     """
-    checkpoint = read_checkpoint(_published(name).file, hook=hook)
-    network = _untrained(name)
-    network.load_published(checkpoint)
-    return network.eval()
+
+    def filled(checkpoint: Mapping[str, Tensor]) -> InceptionI3D | C3D | P3D199:
+        network = _untrained(name)
+        network.load_published(checkpoint)
+        return network.eval()
+
+    return made_from(_published(name).file, filled, hook=hook)
 
 
 def labels(name: str, *, hook: Hook = ignore_progress) -> tuple[str, ...] | None:

@@ -2,7 +2,8 @@
 
 ``starter_network.py`` is the network, ``pipeline/train_starter.py`` how it was trained (``make starter``). Its weights are a
 safetensors file of half-precision numbers, whose metadata say what they must not be parted from: the labels, the
-preprocessing, the network's size and the recipe. Computation is in single precision.
+preprocessing, the network's size and the recipe. Computation is in single precision. Beside it lies a card, ``.json``, with
+what is known of it; from the one that comes with tal-run the sha256 is taken that the weights must have.
 
 Its scores are answers to independent questions, one a label: two people may act at once, and background is "none of them".
 """
@@ -26,17 +27,23 @@ from tal_run.extractors.backbone import BackboneError, Preprocessing, WindowConf
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsError, WeightsFile, sha256_of
+from tal_run.extractors.wire import printable
 
 if TYPE_CHECKING:
-    from tal_run.extractors.starter_network import StarterNetwork
+    from tal_run.extractors.starter_network import StarterConfig, StarterNetwork
 
 WEIGHTS_NAME = "starter.safetensors"
 FORMAT = "tal-run starter 1"  # the one entry of the metadata
+CARD_NAME = "starter.json"
+SHA256 = "sha256"  # the card's entry of that
 
 # What made video is drawn at (320 x 240), shrunk: people are mostly 24 to 76 pixels tall.
 PREPROCESSING = Preprocessing(short_side=96, crop=(96, 128))
 # 2 s tell a squat from a clean and jerk, a run-up with a javelin from one without; a look each 0.375 s places the ends
 WINDOWS = WindowConfig(fps=8, window_frames=16, stride_frames=3)
+
+# what a network of this kind may be at most: a damaged file must not ask for all of the memory
+MOST_STAGES, MOST_BLOCKS, MOST_CHANNELS, MOST_CLASSES, MOST_STRIDE = 8, 64, 1024, 10_000, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +87,8 @@ class Starter:
     def __init__(
         self, *, device: str = "cpu", path: str | os.PathLike[str] | None = None, hook: Hook = ignore_progress
     ) -> None:
-        try:
+        with _importing():
             import torch
-        except ImportError as error:
-            raise BackboneError(f"the starter needs {error.name}, which is not installed: pip install {error.name}") from error
         self._torch = torch
         weights = _packaged() if path is None else read_weights(path)
         if weights.network.config.feature_dim != self.feature_dim:
@@ -148,13 +153,11 @@ def read_weights(path: str | os.PathLike[str]) -> StarterWeights:
         WeightsError: the file is missing, damaged, of another kind, or made for other preprocessing.
         BackboneError: a package that it needs is not installed.
     """
-    try:
+    with _importing():
         import torch
         from safetensors import SafetensorError, safe_open
 
         from tal_run.extractors.starter_network import StarterConfig, StarterNetwork
-    except ImportError as error:
-        raise BackboneError(f"the starter needs {error.name}, which is not installed: pip install {error.name}") from error
     shown = os.fspath(path)
     try:
         with safe_open(shown, framework="np") as file:
@@ -164,13 +167,17 @@ def read_weights(path: str | os.PathLike[str]) -> StarterWeights:
             names = file.keys()
             state = {name: torch.from_numpy(file.get_tensor(name).astype(np.float32)) for name in names}
         card = json.loads(metadata[FORMAT])
-        labels = tuple(str(label) for label in card["labels"])
+        labels = _labels(card["labels"])
         size: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in card["network"].items()
         }
         trained_on, recipe = card["preprocessing"], dict(card["recipe"])
-        network = StarterNetwork(StarterConfig(**size))
+        config = StarterConfig(**size)
+        _check_size(config)
+        network = StarterNetwork(config)
         missing, unknown = network.load_state_dict(state, strict=False)
+        if strange := next((name for name, tensor in state.items() if not tensor.isfinite().all()), None):
+            raise ValueError(f"{strange} has weights that are no finite numbers")
     except FileNotFoundError as error:
         raise WeightsError(
             f"there are no starter weights at {shown}: make them with `make starter`, or take --backbone movinet-a0-stream"
@@ -178,7 +185,9 @@ def read_weights(path: str | os.PathLike[str]) -> StarterWeights:
     except OSError as error:
         raise WeightsError(f"the starter's weights {shown} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise WeightsError(f"{shown} holds damaged starter weights ({error}): make them anew with `make starter`") from error
+        raise WeightsError(
+            f"{shown} holds damaged starter weights ({printable(error)}): make them anew with `make starter`"
+        ) from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unknown or len(labels) != network.config.classes:
         raise WeightsError(f"{shown} does not hold the network that it says it holds: make it anew with `make starter`")
@@ -187,6 +196,64 @@ def read_weights(path: str | os.PathLike[str]) -> StarterWeights:
     return StarterWeights(
         network=network.eval().requires_grad_(False), labels=labels, recipe=recipe, sha256=sha256_of(Path(path))
     )
+
+
+def write_card(weights: str | os.PathLike[str], card: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what is known of a file of weights beside it, with the suffix ``.json``, its sha256 first; whole or not at all.
+
+    Raises:
+        OSError: the weights cannot be read, or the card not be written.
+    """
+    whole = {SHA256: sha256_of(Path(weights)), **{key: value for key, value in card.items() if key != SHA256}}
+    with written_whole(Path(weights).with_suffix(".json")) as part:
+        part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return whole
+
+
+def _labels(names: Any) -> tuple[str, ...]:
+    """The labels in a file, if each is a name of its own."""
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() and name.isprintable() for name in names):
+        raise ValueError("the labels are no list of names")
+    if len(set(names)) < len(names):
+        raise ValueError("two labels are the same")
+    return tuple(names)
+
+
+def _check_size(config: StarterConfig) -> None:
+    """Refuse what can be no network, or only one that nobody's memory holds."""
+    for key, count, most in (("classes", config.classes, MOST_CLASSES), ("stem", config.stem, MOST_CHANNELS)):
+        if not _is_count(count, most):
+            raise ValueError(f"{key} is {count!r}, not a whole number from 1 to {most:,}")
+    for key, counts, most in (
+        ("widths", config.widths, MOST_CHANNELS),
+        ("depths", config.depths, MOST_BLOCKS),
+        ("temporal_strides", config.temporal_strides, MOST_STRIDE),
+    ):
+        are_counts = isinstance(counts, tuple) and all(_is_count(count, most) for count in counts)
+        if not are_counts or not 1 <= len(counts) == len(config.widths) <= MOST_STAGES:
+            raise ValueError(f"{key} are {counts!r}, not a whole number from 1 to {most:,} for each stage")
+    if type(config.dropout) not in (int, float) or not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout is {config.dropout!r}, not a share from 0 to 1")
+
+
+def _is_count(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """What goes wrong at an import, as a sentence: a package that is not there, or one that is there and broken."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or str(error)).partition(".")[0]
+        raise BackboneError(f"the starter needs {name}, which is not installed: pip install {name}") from error
+    except (ImportError, OSError, RuntimeError) as error:  # the last two: shared libraries that are missing or do not fit
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise BackboneError(
+            f"the starter's packages are installed but cannot be loaded ({reason}): "
+            "pip install --force-reinstall torch pytorchvideo safetensors"
+        ) from error
 
 
 def _preprocessing() -> dict[str, Any]:
@@ -200,6 +267,24 @@ def _preprocessing() -> dict[str, Any]:
 
 
 def _packaged() -> StarterWeights:
-    """The weights that come with tal-run."""
-    with resources.as_file(resources.files("tal_run.extractors") / "data" / WEIGHTS_NAME) as path:
-        return read_weights(Path(path))
+    """The weights that come with tal-run, if they are still the bytes that came.
+
+    Raises:
+        WeightsError: they are missing, damaged, or not those of the card beside them.
+    """
+    data = resources.files("tal_run.extractors") / "data"
+    with resources.as_file(data / WEIGHTS_NAME) as path:
+        weights = read_weights(Path(path))
+    try:
+        expected = str(json.loads((data / CARD_NAME).read_text(encoding="utf-8"))[SHA256])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{CARD_NAME}, beside the starter's weights, does not say their {SHA256} ({type(error).__name__}): "
+            "install tal-run anew, or make both with `make starter`"
+        ) from error
+    if weights.sha256 != expected:
+        raise WeightsError(
+            f"the starter's weights are not those that {CARD_NAME} tells of ({SHA256} {weights.sha256[:12]}…, not "
+            f"{expected[:12]}…), so they are damaged: install tal-run anew, or make them with `make starter`"
+        )
+    return weights

@@ -4,6 +4,8 @@ A file is looked for, by its name here or at its public address, in the folders 
 searched recursively), then in the cache, then downloaded. Whatever the way, its bytes must hash to what is known of them:
 weights steer everything after them, so a near miss is refused rather than used. Some authors published no checksum; what is
 first had of such a file is pinned, by a note of its sha256 in the cache, and from then on nothing else will do.
+
+A folder that may not be entered, or whose name no system takes, is taken for one in which nothing is.
 """
 
 from __future__ import annotations
@@ -66,8 +68,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TAL_RUN_CACHE") or platformdirs.user_cache_dir("tal-run")) / "weights"
 
 
-def locate(*files: WeightsFile, hook: Hook = ignore_progress) -> tuple[Path, ...]:
+def locate(*files: WeightsFile, hook: Hook = ignore_progress, pin_first: bool = True) -> tuple[Path, ...]:
     """Paths of files whose content has been verified; what is nowhere on this machine is downloaded.
+
+    Args:
+        files: what is wanted.
+        hook: told of downloads.
+        pin_first: pin what is first had of a file without a known checksum; False: the caller proves it and calls ``pin``.
 
     Raises:
         WeightsError: for some, nothing with the right content was found and it could not be downloaded.
@@ -83,7 +90,8 @@ def locate(*files: WeightsFile, hook: Hook = ignore_progress) -> tuple[Path, ...
             raise WeightsError(_how_to_fetch_by_hand(missing, error)) from error
     paths = {weights: path for weights, path in found.items() if path is not None}
     for weights, path in paths.items():
-        _pin(weights, path)
+        if pin_first and _lacks_pin(weights):
+            pin(weights, sha256_of(path))
     return tuple(paths.values())
 
 
@@ -105,6 +113,31 @@ def git_blob_of(path: Path) -> str:
         while block := file.read(CHUNK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; not, where its folder may not be entered."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is a folder; not, where those above it may not be entered."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def noted_in(note: Path) -> str:
+    """The sha256 in a note of one; whatever else stands there is no sha256 of anything.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return note.read_text(encoding="ascii", errors="replace").strip()
 
 
 def pin_of(weights: WeightsFile) -> Path:
@@ -129,22 +162,26 @@ def _fault(weights: WeightsFile, path: Path) -> str | None:
         kind, found, expected = "sha256", sha256_of(path), weights.sha256
     elif weights.git_blob is not None:
         kind, found, expected = "git blob", git_blob_of(path), weights.git_blob
-    elif pin_of(weights).is_file():
-        kind, found, expected = "sha256", sha256_of(path), pin_of(weights).read_text(encoding="ascii").strip()
+    elif is_file(pin_of(weights)):
+        kind, found, expected = "sha256", sha256_of(path), noted_in(pin_of(weights))
     else:
         path.open("rb").close()  # what cannot be read is no find
         return None
     return None if found == expected else f"{kind} {found[:12]}…, not {expected[:12]}…"
 
 
-def _pin(weights: WeightsFile, path: Path) -> None:
-    """Note what was first had of a file without a known checksum."""
-    if weights.sha256 is not None or weights.git_blob is not None or pin_of(weights).is_file():
+def pin(weights: WeightsFile, digest: str) -> None:
+    """Note the sha256 of what was first had of a file without a known checksum; nothing, where it is known or noted.
+
+    Raises:
+        WeightsError: the cache cannot be written.
+    """
+    if not _lacks_pin(weights):
         return
     try:
         pin_of(weights).parent.mkdir(parents=True, exist_ok=True)
         with written_whole(pin_of(weights)) as part:
-            part.write_text(f"{sha256_of(path)}\n", encoding="ascii")
+            part.write_text(f"{digest}\n", encoding="ascii")
     except OSError as error:
         raise WeightsError(
             f"cannot note in {cache_folder()} what {weights.file_name} holds ({error.strerror or error}), and its authors gave "
@@ -152,13 +189,17 @@ def _pin(weights: WeightsFile, path: Path) -> None:
         ) from error
 
 
+def _lacks_pin(weights: WeightsFile) -> bool:
+    return weights.sha256 is None and weights.git_blob is None and not is_file(pin_of(weights))
+
+
 def _candidates(weights: WeightsFile) -> Iterator[Path]:
     """Files of that name, or of the name that the public address gives."""
     wanted = {weights.file_name, (weights.url or "").rpartition("/")[2]}
     for folder in search_folders():
         for parent, _, names in os.walk(folder):
-            yield from (path for name in sorted(wanted.intersection(names)) if (path := Path(parent) / name).is_file())
-    if (cached := cache_folder() / weights.file_name).is_file():
+            yield from (path for name in sorted(wanted.intersection(names)) if is_file(path := Path(parent) / name))
+    if is_file(cached := cache_folder() / weights.file_name):
         yield cached
 
 
@@ -177,7 +218,7 @@ def _download(weights: WeightsFile, url: str, hook: Hook) -> Path:
 
 def _unpinned(weights: WeightsFile) -> str:
     """The way out of a pin, where it is only a pin that other bytes offend."""
-    pinned = weights.sha256 is None and weights.git_blob is None and pin_of(weights).is_file()
+    pinned = weights.sha256 is None and weights.git_blob is None and is_file(pin_of(weights))
     return f", or remove {pin_of(weights)} if other bytes than the first ones are wanted" if pinned else ""
 
 
@@ -194,15 +235,16 @@ def _how_to_fetch_by_hand(missing: Sequence[WeightsFile], error: Exception) -> s
     if isinstance(error, urllib.error.HTTPError):
         error.close()  # it holds the connection
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-    names, urls = (" and ".join(column) for column in zip(*((f.file_name, f.url or f.source) for f in missing), strict=True))
+    names = " and ".join(weights.file_name for weights in missing)
+    # the address may end in another name, by which the file is not looked for in the cache
+    each = " and ".join(f"{weights.url or weights.source} as {weights.file_name}" for weights in missing)
     impostors = [path for weights in missing for path in _candidates(weights)]
     wrong = f"; {impostors[0]} has the name but not the content" if impostors else ""
-    absent = [str(folder) for folder in search_folders() if not folder.is_dir()]
+    absent = [str(folder) for folder in search_folders() if not _is_folder(folder)]
     nowhere = f"; {SEARCH_VARIABLE} names {absent[0]}, which is no folder" if absent else ""
     return (
-        f"cannot download {names} ({reason}{wrong}{nowhere}): put {'it' if len(missing) == 1 else 'them'} under "
-        f"{'that name' if len(missing) == 1 else 'those names'} into {cache_folder()}, or into a folder named in "
-        f"{SEARCH_VARIABLE}, fetched where there is a network from {urls}"
+        f"cannot download {names} ({reason}{wrong}{nowhere}): where there is a network, save {each}, and put "
+        f"{'it' if len(missing) == 1 else 'them'} into {cache_folder()}, or into a folder named in {SEARCH_VARIABLE}"
     )
 
 

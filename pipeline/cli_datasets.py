@@ -96,6 +96,8 @@ def synthesize(
 def check(name: str, data: Path | None, quiet: bool) -> None:
     """Check a data set: its annotations can be true, its videos are there, can be read, and are as long as annotated.
 
+    A made one that is asked for without --data is drawn first, if the cache has none: ten videos, about a minute.
+
     Prints a row a subset: name, videos annotated, videos there, videos missing, actions, faults. Exit status: 0 all is
     well, 1 something is missing or wrong, 2 there is no such data set, or no annotations.
     """

@@ -216,7 +216,7 @@ def write(target: Path, text: str) -> None:
     """Write a result whole or not at all.
 
     Raises:
-        OutputError: the folder is missing, not writable or full.
+        OutputError: the folder is missing, not writable or full, or the text is none that UTF-8 can hold.
     """
     try:
         if is_stream(target):
@@ -227,6 +227,8 @@ def write(target: Path, text: str) -> None:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise cannot_write(target, error) from error
+    except ValueError as error:
+        raise OutputError(f"cannot write {target} ({_text(str(error))}): choose another format") from error
 
 
 def cannot_write(target: Path, error: OSError) -> OutputError:

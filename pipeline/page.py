@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from tal_run.extractors.wire import printable
 from tal_run.models import Detection
+from tal_run.pipeline.outputs import _text
 
 if TYPE_CHECKING:
     from tal_run.pipeline.detector import VideoResult
@@ -56,12 +57,13 @@ def rendered(
     template = environment.from_string(
         resources.files("tal_run.pipeline").joinpath("data/page.html.j2").read_text(encoding="utf-8")
     )
-    return template.render(
+    text = template.render(
         sections=[_section(name, result, beside) for name, result in results.items()],
         summaries=[printable(match.summary(), limit=NAME_LIMIT) for match in matches],
         backbone=backbone,
         version=version("tal-run"),
     )
+    return _text(text)
 
 
 def _section(name: str, result: VideoResult, beside: Path | None) -> _Section:

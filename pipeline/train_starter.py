@@ -13,7 +13,6 @@ schedule is squeezed into that time, and the card tells how many steps were done
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -35,7 +34,7 @@ from tal_run.eval.synthetic import LOOKS, fingerprint, synthesize
 from tal_run.eval.synthetic_actions import ACTIONS
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.files import written_whole
-from tal_run.extractors.starter import WEIGHTS_NAME, WINDOWS, read_weights, write_weights
+from tal_run.extractors.starter import WEIGHTS_NAME, WINDOWS, read_weights, write_card, write_weights
 from tal_run.extractors.starter_network import StarterConfig, StarterNetwork
 from tal_run.pipeline.starter_clips import (
     BACKGROUND,
@@ -291,18 +290,18 @@ def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, config: Trai
         "augmentation": describe(AugmentConfig()),
         "torch": str(torch.__version__),
     }
-    write_weights(out, trained.network, labels=LABELS, recipe=recipe)
-    shipped = read_weights(out).network  # rounded as shipped
     verdicts = {}
-    for look, files in held_out.items():
-        seen = read_clips(files, LABELS, cache=data / f"validation_{look}.grey")
-        verdicts[look] = judge(clip_scores(shipped, seen), seen.classes, LABELS)
-        for line in table_lines(look, verdicts[look]):
-            logger.info("%s", line)
+    with written_whole(out) as part:  # the old ones stay until the new ones' card can be written too
+        write_weights(part, trained.network, labels=LABELS, recipe=recipe)
+        shipped = read_weights(part).network  # rounded as shipped
+        for look, files in held_out.items():
+            seen = read_clips(files, LABELS, cache=data / f"validation_{look}.grey")
+            verdicts[look] = judge(clip_scores(shipped, seen), seen.classes, LABELS)
+            for line in table_lines(look, verdicts[look]):
+                logger.info("%s", line)
     total_s = time.monotonic() - began_s
-    card = {**recipe, "seconds": {"data": round(data_s), "all": round(total_s)}, "validation": verdicts}
-    with written_whole(out.with_suffix(".json")) as part:
-        part.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    seconds = {"data": round(data_s), "all": round(total_s)}
+    card = write_card(out, {**recipe, "seconds": seconds, "validation": verdicts})
     logger.info("%s: %.2f MB after %.0f s", out, out.stat().st_size / 1e6, total_s)
     return card
 

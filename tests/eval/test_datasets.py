@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -101,4 +102,32 @@ def test_check_says_what_is_wrong_with_which_video(tmp_path: Path) -> None:
     assert "lasts 4.00 s, but is annotated as 30.00 s" in length
     assert "1 of its segments end later" in segments
     assert "broken.mp4" in broken
+    assert f"; delete it and run `tal-run datasets synthesize {folder}` again" in broken
+    assert "fetch" not in broken
+    assert "ffmpeg" not in broken
     assert (testing.annotated, testing.present, testing.missing) == (1, 0, ["gone"])
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\0\x18ftypmp42" + bytes(5000), bytes(range(256)) * 40, b"text\n" * 900])
+def test_a_damaged_video_is_fetched_or_made_again_as_it_came(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "a.mp4").write_bytes(content)
+    truth = GroundTruth(videos=(VideoTruth(video_id="a", subset="training"),))
+    for name, file, said in (
+        ("synthetic", "annotations.json", "delete it and run"),
+        ("activitynet13", "activity_net.v1-3.min.json", "fetch it again|convert|give the"),
+    ):
+        write_activitynet(truth, tmp_path / file)
+        (tally,) = check(DatasetFiles(dataset=DATASETS[name], folder=tmp_path))
+        (fault,) = tally.faults
+        assert re.search(said, fault)
+        assert ("datasets synthesize" in fault) == (name == "synthetic")
+
+
+def test_trimmed_clips_alone_are_called_so(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(DatasetError, match="is not finished"):
+        find("synthetic", tmp_path)
+    (tmp_path / "trimmed.csv").write_text("")
+    with pytest.raises(DatasetError, match=r"holds trimmed clips only, .* synthesize .* --videos N` .*recipe\.json"):
+        find("synthetic", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tal_run.extractors import FeatureSequence, create_backbone, extract
 from tal_run.extractors.backbone import BackboneError, WindowConfig
 from tal_run.extractors.movinet import NETWORK, MoViNetA0Stream
+from tal_run.extractors.registry import resolve
 from tal_run.extractors.weights import locate
 
 
@@ -73,3 +75,11 @@ def test_the_grid_follows_the_windows(movinet: MoViNetA0Stream, clips: Path) -> 
 def test_an_unknown_backbone_lists_the_known() -> None:
     with pytest.raises(BackboneError, match="choose one of auto, movinet-a0-stream"):
         create_backbone("i4d")
+
+
+def test_a_package_that_is_not_installed_is_named(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    assert resolve("auto") == "starter"
+    with pytest.raises(BackboneError, match="pip install ai-edge-litert, or take --backbone starter"):
+        create_backbone("movinet-a0-stream")

@@ -19,7 +19,15 @@ from tal_run.extractors import checkpoints, published_weights  # noqa: E402
 from tal_run.extractors.checkpoints import converted_path, read_checkpoint  # noqa: E402
 from tal_run.extractors.i3d import InceptionI3D  # noqa: E402
 from tal_run.extractors.published_weights import PUBLISHED, labels, load, mean_clip  # noqa: E402
-from tal_run.extractors.weights import WeightsError, WeightsFile, cache_folder, git_blob_of, sha256_of  # noqa: E402
+from tal_run.extractors.weights import (  # noqa: E402
+    WeightsError,
+    WeightsFile,
+    cache_folder,
+    git_blob_of,
+    pin,
+    pin_of,
+    sha256_of,
+)
 
 FILE = WeightsFile(file_name="net.pt", url=None, source="its authors", licence="none")
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1.5, float("nan")]), "steps": torch.tensor(7)}
@@ -113,6 +121,76 @@ def test_what_holds_no_names_with_tensors_is_refused(content: Any, original: Pat
         read_checkpoint(FILE)
 
 
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (torch.ones(1).expand(10**14), "shows 100,000,000,000,000 numbers, more than there are"),
+        (torch.ones(1, 1).expand(10**7, 10**7), "more than there are"),
+        (torch.eye(3).to_sparse(), "is sparse, nested or quantized"),
+        (torch.ones(2, device="meta"), "on the device 'meta'"),
+        (torch.ones(2, dtype=torch.complex128), "holds torch.complex128"),
+        (torch.ones(4).to(torch.float8_e4m3fn), "holds torch.float8_e4m3fn"),
+    ],
+)
+def test_tensors_that_no_checkpoint_has_are_refused(odd: Any, said: str, original: Path) -> None:
+    torch.save({**STATE, "odd": odd}, original)
+    with pytest.raises(WeightsError, match=rf"net\.pt holds what no checkpoint holds \('odd' .*{said}.*\): remove it and get"):
+        read_checkpoint(FILE)
+    assert not list(cache_folder().glob("*"))
+
+
+@pytest.mark.parametrize("make", [lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8), lambda: _nested()])
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_and_nested_tensors_are_refused(make: Any, original: Path) -> None:
+    torch.save({**STATE, "odd": make()}, original)
+    with pytest.raises(WeightsError, match=r"net\.pt (holds what no checkpoint holds|is not opened)"):
+        read_checkpoint(FILE)
+
+
+def _nested() -> Any:
+    return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+
+
+@pytest.mark.parametrize("name", ["__metadata__", "\ud800", "a\0b", 1])
+def test_names_that_are_none_are_refused(name: Any, original: Path) -> None:
+    torch.save({**STATE, name: torch.ones(1)}, original)
+    with pytest.raises(WeightsError, match="is no name of a tensor"):
+        read_checkpoint(FILE)
+
+
+def test_views_that_would_fill_the_memory_when_copied_are_refused(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "MOST_BYTES", 4000)
+    torch.save(dict.fromkeys("abcdefghijk", torch.ones(100)), original)
+    with pytest.raises(WeightsError, match="4,400 bytes of tensors"):
+        read_checkpoint(FILE)
+
+
+def test_a_full_cache_costs_a_conversion_only(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+
+    def full(*_: object) -> None:
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    torch.save(STATE, original)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    assert same(read_checkpoint(FILE))
+    assert not [path for path in cache_folder().iterdir() if path.suffix != ".pin"]
+
+
+def test_a_damaged_note_or_copy_is_made_anew(original: Path) -> None:
+    torch.save(STATE, original)
+    read_checkpoint(FILE)
+    copy = converted_path(FILE, sha256_of(original))
+    note = copy.with_name(f"{copy.name}.sha256")
+    note.write_bytes(b"\xff\xfe")
+    assert same(read_checkpoint(FILE))
+    assert note.read_text().strip() == sha256_of(copy)
+    copy.write_bytes(b"junk")
+    note.write_text(sha256_of(copy))
+    assert same(read_checkpoint(FILE))
+    assert note.read_text().strip() == sha256_of(copy)
+
+
 class TestRegistry:
     def test_a_network_with_its_weights(self, original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file of the published name and keys, known by its git blob, becomes the network whose weights it holds."""
@@ -127,6 +205,20 @@ class TestRegistry:
         network = load("i3d-flow")
         assert not network.training
         assert all(torch.equal(value, trained.state_dict()[name]) for name, value in network.state_dict().items())
+
+    def test_a_stray_file_of_the_name_is_named_and_not_pinned(self, original: Path) -> None:
+        path = original.with_name("c3d.pickle")
+        torch.save(STATE, path)
+        with pytest.raises(WeightsError, match=r"c3d\.pickle: this is not a checkpoint of .*; remove it and get the published"):
+            load("c3d")
+        assert not pin_of(PUBLISHED["c3d"].file).exists()
+
+    def test_a_stray_file_that_was_pinned_before_is_named_with_its_pin(self, original: Path) -> None:
+        path = original.with_name("c3d.pickle")
+        torch.save(STATE, path)
+        pin(PUBLISHED["c3d"].file, sha256_of(path))
+        with pytest.raises(WeightsError, match=r"; remove it and .*c3d\.pickle\.pin and get the published one from "):
+            load("c3d")
 
     def test_an_unknown_name_lists_the_choices(self) -> None:
         with pytest.raises(WeightsError, match="'i3d': choose one of i3d-rgb, i3d-flow, c3d, p3d, p3d-flow"):

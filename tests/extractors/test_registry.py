@@ -55,6 +55,27 @@ def test_a_file_with_the_right_name_and_other_content_is_not_at_hand(folder: Pat
     assert registry.resolve("auto") == "own"
 
 
+def test_auto_passes_over_what_has_its_weights_and_not_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = _file(folder, "big.bin", b"big", is_there=True)
+    monkeypatch.setattr(registry, "EXTRACTORS", {"big": _Stand(big), "own": _Stand()})
+    monkeypatch.setattr(registry, "PACKAGES", {"big": "big_package"})
+    assert registry.resolve("auto") == "own"
+    monkeypatch.setattr(registry, "PACKAGES", {"big": "json"})
+    assert registry.resolve("auto") == "big"
+
+
+@pytest.mark.parametrize("variable", [weights.SEARCH_VARIABLE, "TAL_RUN_CACHE"])
+def test_auto_needs_no_folder_that_can_be_looked_into(variable: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "/" + "x" * 300)
+    big = _file(folder, "big.bin", b"big", is_there=False)
+    monkeypatch.setattr(registry, "EXTRACTORS", {"big": _Stand(big), "own": _Stand()})
+    assert registry.resolve("auto") == "own"
+
+
+def test_every_package_belongs_to_a_backbone() -> None:
+    assert set(registry.PACKAGES) < set(registry.EXTRACTORS)
+
+
 def test_an_unknown_name_lists_the_choices() -> None:
     with pytest.raises(BackboneError, match="'resnet': choose one of auto, movinet-a0-stream, starter"):
         registry.resolve("resnet")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
+import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +20,15 @@ pytest.importorskip("pytorchvideo")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
 from tal_run.extractors.backbone import BackboneError  # noqa: E402
-from tal_run.extractors.starter import PREPROCESSING, WEIGHTS_NAME, Starter, read_weights, write_weights  # noqa: E402
+from tal_run.extractors.starter import (  # noqa: E402
+    CARD_NAME,
+    PREPROCESSING,
+    WEIGHTS_NAME,
+    Starter,
+    read_weights,
+    write_card,
+    write_weights,
+)
 from tal_run.extractors.starter_network import DIFFERENCE_GAIN, StarterConfig, StarterNetwork, planes  # noqa: E402
 from tal_run.extractors.weights import WeightsError  # noqa: E402
 
@@ -154,6 +165,20 @@ class TestWeights:
             ({"labels": None}, "damaged"),
             ({"network": {"classes": 3, "sizes": [1]}}, "damaged"),
             ({"network": {"classes": 3, "widths": [16, 32, 64]}}, "damaged"),
+            ({"network": {"classes": 3, "widths": []}}, "widths are"),
+            ({"network": {"classes": 3, "widths": 32}}, "widths are"),
+            ({"network": {"classes": 3, "temporal_strides": [1]}}, "temporal_strides are"),
+            ({"network": {"classes": 3, "temporal_strides": [0, 0, 0]}}, "temporal_strides are"),
+            ({"network": {"classes": 3, "depths": [1, 2, -3]}}, "depths are"),
+            ({"network": {"classes": 10**30}}, "classes is"),
+            ({"network": {"classes": True}}, "classes is"),
+            ({"network": {"classes": 3, "stem": 10**9}}, "stem is"),
+            ({"network": {"classes": 3, "dropout": float("nan")}}, "dropout is nan"),
+            ({"labels": "abc"}, "no list of names"),
+            ({"labels": ["a", "b", {}]}, "no list of names"),
+            ({"labels": ["a", "b", "\x1b[31m"]}, "no list of names"),
+            ({"labels": ["a", "b", "\ud800"]}, "no list of names"),
+            ({"labels": ["a", "b", "a"]}, "two labels are the same"),
             ({"preprocessing": {"short_side": 112}}, "trained on other pictures"),
         ],
     )
@@ -173,6 +198,16 @@ class TestWeights:
     def test_another_network_s_weights_are_refused(self, tmp_path: Path) -> None:
         safetensors_numpy.save_file({"weight": np.zeros(3)}, str(tmp_path / "w"), {"format": "pt"})
         with pytest.raises(WeightsError, match="is not a file of starter weights"):
+            read_weights(tmp_path / "w")
+
+    @pytest.mark.parametrize("number", [float("nan"), float("inf")])
+    def test_what_is_no_number_is_refused(self, network: StarterNetwork, number: float, tmp_path: Path) -> None:
+        broken = StarterNetwork(network.config)
+        broken.load_state_dict(network.state_dict())
+        with torch.no_grad():
+            broken.classifier.weight[1, 2] = number
+        write_weights(tmp_path / "w", broken, labels=LABELS, recipe={})
+        with pytest.raises(WeightsError, match=r"classifier\.weight has weights that are no finite numbers.*make starter"):
             read_weights(tmp_path / "w")
 
     def test_a_tensor_too_few_is_refused(self, file: Path, tmp_path: Path) -> None:
@@ -218,6 +253,72 @@ class TestStarter:
         script = "import sys; sys.modules['torchvision'] = None; import tal_run.extractors.starter_network"
         ran = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)
         assert (ran.returncode, ran.stderr) == (0, "")
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (ModuleNotFoundError("No module named 'torch'", name="torch"), "needs torch, which is not installed: pip install"),
+            (ImportError("libtorch_cpu.so: cannot open shared object file"), r"cannot be loaded \(libtorch_cpu\.so: cannot"),
+            (OSError("libcudnn.so.9: cannot open shared object file"), r"cannot be loaded \(libcudnn"),
+            (RuntimeError("operator torchvision::nms does not exist"), r"cannot be loaded \(operator"),
+        ],
+    )
+    def test_packages_that_cannot_be_loaded_are_a_sentence(
+        self, error: Exception, said: str, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = builtins.__import__
+
+        def broken(name: str, *arguments: Any, **others: Any) -> Any:
+            if name == "torch":
+                raise error
+            return kept(name, *arguments, **others)
+
+        for call in (lambda: Starter(path=file), lambda: read_weights(file)):
+            with monkeypatch.context() as patch:
+                patch.setattr(builtins, "__import__", broken)
+                with pytest.raises(BackboneError, match=said):
+                    call()
+
+
+class TestShipped:
+    @pytest.fixture
+    def copies(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A folder with the weights and the card as shipped, taken for the package's."""
+        source = resources.files("tal_run.extractors") / "data"
+        (tmp_path / "data").mkdir()
+        for name in (WEIGHTS_NAME, CARD_NAME):
+            (tmp_path / "data" / name).write_bytes((source / name).read_bytes())
+        monkeypatch.setattr("tal_run.extractors.starter.resources.files", lambda _: tmp_path)
+        return tmp_path / "data"
+
+    def test_the_card_says_what_the_weights_hash_to(self) -> None:
+        data = resources.files("tal_run.extractors") / "data"
+        card = json.loads((data / CARD_NAME).read_text(encoding="utf-8"))
+        assert card["sha256"] == hashlib.sha256((data / WEIGHTS_NAME).read_bytes()).hexdigest()
+
+    def test_one_bit_too_many_is_noticed(self, copies: Path) -> None:
+        content = bytearray((copies / WEIGHTS_NAME).read_bytes())
+        content[-1000] ^= 1
+        (copies / WEIGHTS_NAME).write_bytes(content)
+        with pytest.raises(
+            WeightsError, match=r"not those that starter\.json tells of .* install tal-run anew, or .*make starter"
+        ):
+            Starter()
+
+    @pytest.mark.parametrize("card", [None, b"", b"{}", b"[]", b"\xff"])
+    def test_a_card_that_does_not_say_is_no_proof(self, card: bytes | None, copies: Path) -> None:
+        (copies / CARD_NAME).unlink()
+        if card is not None:
+            (copies / CARD_NAME).write_bytes(card)
+        with pytest.raises(WeightsError, match=r"starter\.json, .* does not say their sha256"):
+            Starter()
+
+    def test_a_card_written_anew_is_proof_again(self, file: Path, copies: Path) -> None:
+        (copies / WEIGHTS_NAME).write_bytes(file.read_bytes())
+        written = write_card(copies / WEIGHTS_NAME, {"steps": 3, "sha256": "of others"})
+        assert json.loads((copies / CARD_NAME).read_text(encoding="utf-8")) == written
+        assert list(written) == ["sha256", "steps"]
+        assert Starter().labels == LABELS
 
 
 def test_the_shipped_weights_know_the_twelve_actions() -> None:

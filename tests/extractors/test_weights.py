@@ -114,8 +114,7 @@ def test_without_a_network_one_sentence_says_what_to_put_where(served: dict[str,
         locate(described(served))
     sentence = str(caught.value)
     assert "cannot download net.tflite" in sentence
-    assert described(served).url in sentence
-    assert str(cache_folder()) in sentence
+    assert f"save {described(served).url} as net.tflite, and put it into {cache_folder()}, or" in sentence
     assert "TAL_RUN_WEIGHTS" in sentence
     assert leftovers() == []
 
@@ -130,12 +129,38 @@ def test_a_cache_that_cannot_be_written_says_so(
         locate(described(served))
 
 
+@pytest.mark.parametrize("variable", ["TAL_RUN_CACHE", "TAL_RUN_WEIGHTS"])
+def test_a_folder_whose_name_no_system_takes_holds_nothing(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "/" + "x" * 300)
+    file = WeightsFile(file_name="net.tflite", url="http://127.0.0.1:9/net.tflite", sha256="0", licence="none")
+    for wanted in (file, dataclasses.replace(file, sha256=None), dataclasses.replace(file, url=None, source="its authors")):
+        assert not at_hand(wanted)
+        with pytest.raises(WeightsError, match=r"cannot download|has no address"):
+            locate(wanted)
+
+
+def test_a_folder_that_may_not_be_entered_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    file = WeightsFile(file_name="net.tflite", url=None, source="its authors", licence="none")
+    assert not at_hand(file)
+    with pytest.raises(WeightsError, match="has no address"):
+        locate(file)
+
+
 def test_all_that_is_missing_is_named_at_once(served: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAL_RUN_WEIGHTS", "/nowhere/at/all")
     first = described(served)
     second = dataclasses.replace(first, file_name="labels.txt", url=f"{served['/'].decode()}/labels.txt")
     with pytest.raises(WeightsError, match=r"net\.tflite and labels\.txt .*TAL_RUN_WEIGHTS names /nowhere/at/all, which is no"):
         locate(first, second)
+    with pytest.raises(
+        WeightsError, match=r"save http:\S+/net\.tflite as mine\.bin and http:\S+ as labels\.txt, and put them into"
+    ):
+        locate(dataclasses.replace(first, file_name="mine.bin"), second)
 
 
 def test_the_published_name_is_as_good(served: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +231,19 @@ class TestPin:
         assert locate(unknown) == (mine,)
         mine.write_bytes(b"another")
         assert not at_hand(unknown)
+
+    @pytest.mark.parametrize("note", [b"", b"\xff\xfe\0", b"0" * 64])
+    def test_another_pin_whatever_it_holds_is_a_sentence(
+        self, note: bytes, tmp_path: Path, unknown: WeightsFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unknown = dataclasses.replace(unknown, url=None, source="its authors")
+        (tmp_path / "net.tflite").write_bytes(CONTENT)
+        monkeypatch.setenv("TAL_RUN_WEIGHTS", str(tmp_path))
+        cache_folder().mkdir(parents=True)
+        pin_of(unknown).write_bytes(note)
+        assert not at_hand(unknown)
+        with pytest.raises(WeightsError, match=r"has the name but not the content.* or remove .*net\.tflite\.pin"):
+            locate(unknown)
 
     def test_nothing_is_no_network(self, unknown: WeightsFile, served: dict[str, bytes]) -> None:
         served["/net.tflite"] = b""

@@ -316,6 +316,20 @@ def test_several_files_at_once_and_the_table_beside_them(video: Path, tmp_path: 
     assert (quiet.stdout, quiet.stderr) == ("", "")
 
 
+def test_a_query_that_is_no_utf8_is_written_everywhere(video: Path, tmp_path: Path) -> None:
+    targets = [tmp_path / f"a.{ending}" for ending in outputs.FORMATS]
+    query = os.fsdecode(b"arm wrestling \xff")
+    options = [word for target in targets for word in ("-o", str(target))]
+    assert run("detect", video, "-q", query, *options).exit_code == 0
+    assert all(target.read_text(encoding="utf-8") for target in targets)
+
+
+def test_a_text_that_cannot_be_written_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(outputs.OutputError, match=r"cannot write .*a\.html .*surrogates not allowed"):
+        outputs.write(tmp_path / "a.html", "\udcff")
+    assert not list(tmp_path.iterdir())
+
+
 def test_of_several_files_one_that_cannot_be_written_costs_only_itself(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from tal_run.eval.datasets import DATASETS
+from tal_run.eval.datasets import DATASETS, ON_DEMAND_VIDEOS
 from tal_run.pipeline.cli_datasets import datasets
 
 
@@ -38,6 +38,11 @@ def test_a_data_set_is_made_found_right_and_found_wrong(tmp_path: Path) -> None:
     result = run("check", "synthetic-street", "--data", folder)
     assert result.exit_code == 1
     assert "synthetic_street_000001 is missing" in result.stderr
+
+
+def test_check_says_that_it_may_draw_first() -> None:
+    assert "is drawn first, if the cache has none: ten videos" in " ".join(run("check", "--help").stdout.split())
+    assert ON_DEMAND_VIDEOS == 10
 
 
 def test_wrong_use_is_a_sentence_and_status_2(tmp_path: Path) -> None:

@@ -70,6 +70,13 @@ def test_names_and_labels_are_text_whatever_they_hold(tmp_path: Path) -> None:
     assert parsed.text.count("alert(1)") >= 4
 
 
+def test_bytes_that_are_no_utf8_can_be_written(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"jump \xff")
+    result = _result(tmp_path / f"{odd}.mp4", Detection(0.0, 1.0, odd, 0.5), notes=(odd,))
+    text = page.rendered({odd: result}, [], backbone=odd, beside=tmp_path / "p.html")
+    assert text.encode("utf-8").count(rb"jump \udcff") >= 4
+
+
 def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     text = page.rendered({"a": _result(tmp_path / "a.mp4")}, [], backbone="starter", beside=tmp_path / "p.html")
     assert "http" not in text

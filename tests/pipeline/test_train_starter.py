@@ -21,6 +21,7 @@ from click.testing import CliRunner  # noqa: E402
 from tal_run.eval.annotations import TrimmedClip, write_clips  # noqa: E402
 from tal_run.extractors.starter import Starter  # noqa: E402
 from tal_run.extractors.video_errors import VideoError  # noqa: E402
+from tal_run.extractors.weights import sha256_of  # noqa: E402
 from tal_run.pipeline import starter_clips, train_starter  # noqa: E402
 from tal_run.pipeline.starter_clips import (  # noqa: E402  # noqa: E402
     BACKGROUND,
@@ -351,22 +352,23 @@ class TestCommand:
         assert made == [("stadium", 40), ("street", 32)]
         assert Starter(path=out).labels == LABELS
         card = json.loads(out.with_suffix(".json").read_text())
+        assert card["sha256"] == sha256_of(out)
         assert card["data"]["clips"] == 2  # the two that are not held out
         assert {look: verdict["clips"] for look, verdict in card["validation"].items()} == {"stadium": 2, "street": 4}
         assert card["training"]["steps"] == 1
         assert Starter(path=out).recipe["training"] == card["training"]
 
+    @pytest.mark.parametrize("during", ["train", "judge"])
     def test_interrupted_it_leaves_what_was_there(
-        self, tmp_path: Path, made: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+        self, during: str, tmp_path: Path, made: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupt(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         (tmp_path / "w.safetensors").write_bytes(b"the old ones")
-        monkeypatch.setattr(train_starter, "train", interrupt)
-        ran = CliRunner().invoke(
-            train_starter.main, ["--out", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "data"), "--clips", "40"]
-        )
+        monkeypatch.setattr(train_starter, during, interrupt)
+        arguments = ["--data", str(tmp_path / "data"), "--clips", "40", "--steps", "1"]
+        ran = CliRunner().invoke(train_starter.main, ["--out", str(tmp_path / "w.safetensors"), *arguments])
         assert ran.exit_code == 1
         assert "Aborted!" in ran.output
         assert (tmp_path / "w.safetensors").read_bytes() == b"the old ones"
