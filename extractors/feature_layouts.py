@@ -37,14 +37,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tal_run.extractors.array_files import Array, ArrayFileError, names_in_npz, read_npy, read_npz, shown
-from tal_run.extractors.feature_record import ENDING, RecordError, read_record
+from tal_run.extractors.feature_record import ENDING, MAX_SECONDS, MIN_STEP_S, RecordError, read_record
 from tal_run.extractors.features import FeatureError, Features, joined
 from tal_run.extractors.timegrid import Sampling, TimeGrid
 
 OWN = "tal-run"
 PACKED, PACKED_NAMES, PER_VIDEO = "JOINTFeatures.npy", "videoname.npy", "per-video"
 I3D_DIM = 1024  # of one stream
-MIN_STEP_S, MAX_SECONDS = 1e-6, 1e9  # of a video, beyond which times are damage: 30 years
 # dimensions that feature vectors are published with, and lengths of videos in snippets seldom are
 USUAL_DIMS = frozenset({256, 400, 480, 512, 768, 1024, 1408, 2048, 2304, 4096})
 # what video_features calls its networks' outputs

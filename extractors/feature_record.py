@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ FORMAT = "tal-run features 1"
 ENDING = ".json"
 MAX_BYTES = 1 << 20
 MAX_NAME_BYTES = 255
+MIN_STEP_S, MAX_SECONDS = 1e-6, 1e9  # of a video, beyond which times are damage: 30 years
 # how all begin, of whatever version, damaged further on or not
 BEGINNING = re.compile(rb'\{\s*"format": "tal-run features ')
 
@@ -205,10 +205,11 @@ def is_record(path: Path) -> bool:
 
 def _check(record: FeatureRecord) -> None:
     """Refuse what is of the right kind and cannot be. Raises ValueError."""
-    if not 0 < record.duration_s < math.inf:
+    if not 0 < record.duration_s < MAX_SECONDS:
         raise ValueError(f"a video of {record.duration_s} s")
     grid = record.recipe.sampling.grid(record.count, duration_s=record.duration_s)
-    if not math.isfinite(grid.start_s + grid.step_s * grid.count + grid.window_s):
+    end_s = grid.start_s + grid.step_s * grid.count + grid.window_s
+    if not (grid.step_s >= MIN_STEP_S and grid.start_s > -MAX_SECONDS and 0 < end_s < MAX_SECONDS):
         raise ValueError("snippets at no time")
     if not record.streams or min(width for _, width in record.streams) < 1:
         raise ValueError("streams of no features")

@@ -496,11 +496,11 @@ def test_damaged_records_are_noticed_and_never_followed(tmp_path: Path) -> None:
         json.dumps({**document, "files": {str(outside): "ab"}}),
         json.dumps({**document, "files": {**document["files"], "a.npy": "ab"}}),
         *(json.dumps({**document, "files": {name: "ab"}}) for name in ("", "..", "a\0", "\ud800", "b" * 5000, "b.npz")),
-        *(json.dumps({**document, "video": {**document["video"], "duration_s": it}}) for it in (nan, -5, 0, inf)),
+        *(json.dumps({**document, "video": {**document["video"], "duration_s": it}}) for it in (nan, -5, 0, inf, 1e300)),
         *(json.dumps({**document, "streams": it}) for it in ({}, {"rgb": 0}, {"x": -1, "rgb": 2049})),
-        *(json.dumps({**document, "fps": it}) for it in (1e-320, inf)),
+        *(json.dumps({**document, "fps": it}) for it in (1e-320, 1e308, inf)),
         *(json.dumps({**document, "count": it}) for it in (0, -3, 10**400)),
-        json.dumps({**document, "offset_frames": 1e308, "fps": 1e-3}),
+        *(json.dumps({**document, "offset_frames": it}) for it in (1e308, -1e308, -10_000)),
     ):
         path.write_text(damaged, encoding="latin-1")
         fault = store.fault("a", RECIPE)
