@@ -78,15 +78,17 @@ class FeatureFolder:
 
     def foreign(self, video_id: str) -> Path | None:
         """A file that saving a video's features may overwrite and that was not written here; None: there is none such."""
-        there = [path for path in self.targets(video_id) if path.exists()]
-        if is_record(self._path(video_id, ENDING)):
+        record_file = self._path(video_id, ENDING)
+        own: set[str] = set()
+        if is_record(record_file):
             try:
                 record = self._record(video_id)
             except RecordError:
-                return None  # which files are its own it cannot say any more
-            own = {Path(f"{video_id}{ENDING}").name, *(record.files if record else ())}
-            there = [path for path in there if record and record.files and path.name not in own]
-        return next(iter(there), None)
+                return None  # which files are its own, it cannot say any more
+            if not record or not record.files:
+                return None  # they were being written
+            own = {record_file.name, *record.files}
+        return next((path for path in self.targets(video_id) if path.exists() and path.name not in own), None)
 
     def other_layout(self) -> str | None:
         """The layout of features that were made here in another one; None: there are none such."""

@@ -208,8 +208,8 @@ def features(inputs: tuple[str, ...], output_name: str, dataset: str | None, lay
 
     Features, class logits and their place in time, one .npz a video, by the video's name (below FOLDER where two videos
     share one), or in the form that another tool reads; beside it a .json that says what made them. What is there already, is
-    whole and was made of the same video in the same way is kept; what tal-run did not make is not
-    overwritten. `--dataset synthetic` needs no FOLDER: its videos are made.
+    whole and was made of the same video in the same way is kept; what tal-run did not make is not overwritten.
+    `--dataset synthetic` needs no FOLDER: its videos are made.
     """
     from tal_run.extractors import create_backbone
     from tal_run.extractors.errors import TalRunError

@@ -433,3 +433,33 @@ def test_a_newcomer_renames_none_but_its_namesake(videos: Path, tmp_path: Path, 
     make_video("videos/sub/a.mp4", [("red", 3.0)])
     assert "1 made, 3 kept" in run(videos, "-o", tmp_path / "out").stderr
     assert watched == ["a", "b", "c", "a"]
+
+
+def test_a_kill_before_the_packs_record_leaves_a_pack_that_is_tal_runs(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tal_run.extractors import feature_pack
+
+    out = tmp_path / "out"
+    arguments = (videos, "-o", out, "--layout", "wtalc", *WTALC)
+    with monkeypatch.context() as patch:
+        calls = iter([feature_pack.Pack._write_record])
+        patch.setattr(feature_pack.Pack, "_write_record", lambda *values: next(calls, lambda *_: None)(*values))
+        run(*arguments)
+    with pytest.raises(TalRunError, match=r"is not what JOINTFeatures\.json says of it, perhaps as its making was cut off"):
+        FeatureFolder(out).read("a")
+    assert "0 made, 3 kept" in run(*arguments).stderr
+    assert FeatureFolder(out).read("a").data.shape == (7, 3)
+
+
+def test_the_list_of_missing_videos_is_never_written_over_a_video(make_video: Any, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    make_video("data/training/there.mp4", [("red", 3.0)])
+    write_activitynet(GroundTruth(videos=(VideoTruth(video_id="gone", subset="training"),)), data / "annotations.json")
+    out.mkdir()
+    (out / "missing_files.txt").symlink_to(data / "training" / "there.mp4")
+    before = contents(data)
+    result = run("--dataset", "synthetic", data, "-o", out)
+    assert result.exit_code == 1
+    assert "missing_files.txt leads to a video" in result.stderr
+    assert contents(data) == before
