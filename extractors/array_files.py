@@ -6,8 +6,10 @@ Sizes are checked against the bytes that are there before any memory is taken, a
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import stat
 import tokenize
 import warnings
 import zipfile
@@ -25,6 +27,7 @@ from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.wire import printable
 
 KINDS = "biufSU"  # numbers and text
+LAST_CHARACTER = 0x10FFFF
 FETCH_AGAIN = "fetch it again, or have it made again"
 # Deflate packs at most 1,032 to 1, and features hardly 2 to 1.
 BOMB_RATIO, BOMB_BYTES = 100, 64 << 20
@@ -57,7 +60,7 @@ def read_npy(path: str | os.PathLike[str]) -> Array:
         ArrayFileError: the file is missing, damaged, or of another kind.
     """
     path = Path(path)
-    with reported(path), path.open("rb") as file:
+    with reported(path), opened(path) as file:
         return _read_array(file, os.fstat(file.fileno()).st_size, shown(path))
 
 
@@ -69,7 +72,7 @@ def read_npz(path: str | os.PathLike[str], names: Collection[str] | None = None)
     """
     path = Path(path)
     arrays = {}
-    with reported(path), path.open("rb") as file, zipfile.ZipFile(file) as archive:
+    with reported(path), opened(path) as file, zipfile.ZipFile(file) as archive:
         size = os.fstat(file.fileno()).st_size
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
@@ -87,6 +90,26 @@ def read_npz(path: str | os.PathLike[str], names: Collection[str] | None = None)
             with archive.open(member) as packed_file:
                 arrays[name] = _read_array(packed_file, member.file_size, where)
     return arrays
+
+
+def names_in_npz(path: str | os.PathLike[str]) -> set[str]:
+    """The names of the arrays in an .npz file, of which no more is read. Raises ArrayFileError: they cannot be read."""
+    path = Path(path)
+    with reported(path), opened(path) as file, zipfile.ZipFile(file) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A regular file, open for reading: a pipe would be waited for, and a device may never end.
+
+    Raises:
+        OSError: it is missing, of another kind, or cannot be read.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, no file", os.fspath(path))
+        yield file
 
 
 def read_header(file: BinaryIO | Any, where: str) -> ArrayHeader:
@@ -164,7 +187,14 @@ def _read_array(file: Any, size: int, where: str) -> Array:
     if filled < there or file.read(1):  # the latter checks a packed file's sum
         raise ArrayFileError(f"{where} ends too early: {FETCH_AGAIN}")
     array: Array = np.frombuffer(content, header.dtype).reshape(header.shape, order="F" if header.is_fortran else "C")
+    check_text(array)
     return array
+
+
+def check_text(array: Array) -> None:
+    """Refuse text with characters that do not exist, at which Python itself would stumble. Raises ValueError."""
+    if array.dtype.kind == "U" and array.size and array.reshape(-1).view(array.dtype.str[0] + "u4").max() > LAST_CHARACTER:
+        raise ValueError("text with characters that do not exist")
 
 
 def _guess(head: bytes) -> str:

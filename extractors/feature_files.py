@@ -1,7 +1,8 @@
 """A folder of features: written so that a kill at any moment costs one video, verified, read, made here or elsewhere.
 
 Beside each video's files lies a record (``feature_record.py``) of what they were made of, with their sha256. It is written
-last, so files without one, or that it does not describe, are made again::
+last, so files that it does not describe are made again. One that describes no file yet is there before the first file: files
+without a record are not tal-run's, and not for it to overwrite::
 
     bout.npz    the arrays, in one of the LAYOUTS
     bout.json   video's sha256, backbone, weights, sampling, decoder, flow; sha256 of bout.npz
@@ -12,19 +13,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
-from tal_run.extractors.array_files import Array, ArrayFileError, shown
+from tal_run.extractors.array_files import Array, shown
 from tal_run.extractors.feature_layouts import (
     OWN,
     PACKED,
-    PACKED_NAMES,
+    PART,
     PER_VIDEO,
+    STREAM_FILES,
     USUAL_DIMS,
     Found,
     i3d_streams,
@@ -32,12 +32,13 @@ from tal_run.extractors.feature_layouts import (
     require_known,
     vectors,
 )
-from tal_run.extractors.feature_record import ENDING, MAX_BYTES, FeatureRecord, Recipe, RecordError, from_json, to_json
+from tal_run.extractors.feature_pack import Pack
+from tal_run.extractors.feature_record import ENDING, FeatureRecord, Recipe, RecordError, is_record, read_record, to_json
 from tal_run.extractors.features import FeatureError, Features, FeatureSequence
 from tal_run.extractors.files import written_whole
-from tal_run.extractors.object_arrays import read_object_array, write_object_array
 from tal_run.extractors.timegrid import Sampling, TimeGrid
 from tal_run.extractors.weights import sha256_of
+from tal_run.extractors.wire import printable
 
 COUNT_TOLERANCE = 0.1  # of the number of snippets that a video's length makes one expect; 25 for 30 fps is further off
 COUNT_SLACK = 3  # snippets: windows that reach past the end, or are left out there
@@ -56,9 +57,9 @@ class FeatureFolder:
 
     def __init__(self, path: str | os.PathLike[str], *, layout: str | None = None) -> None:
         path = Path(path)
-        self._packed_file = path / PACKED
+        self.packed = Pack(path / PACKED)
         if path.is_file():
-            self._packed_file, path, layout = path, path.parent, layout or "wtalc"
+            self.packed, path, layout = Pack(path), path.parent, layout or "wtalc"
         self.path = path
         self.layout_name = layout or recognised(path)
         self.layout = require_known(self.layout_name)
@@ -70,15 +71,34 @@ class FeatureFolder:
         """Whether anything is there of a video's features, right or wrong."""
         return any(self._path(video_id, ending).exists() for ending in (*self.layout.endings, ENDING))
 
+    def targets(self, video_id: str) -> list[Path]:
+        """All files that saving a video's features may write."""
+        written = {*self.layout.written(STREAM_FILES), ENDING}
+        return [self._path(video_id, ending) for ending in sorted(written)]
+
+    def foreign(self, video_id: str) -> Path | None:
+        """A file that saving a video's features may overwrite and that was not written here; None: there is none such."""
+        record_file = self._path(video_id, ENDING)
+        own: set[str] = set()
+        if is_record(record_file):
+            try:
+                record = self._record(video_id)
+            except RecordError:
+                return None  # which files are its own, it cannot say any more
+            if not record or not record.files:
+                return None  # they were being written
+            own = {record_file.name, *record.files}
+        return next((path for path in self.targets(video_id) if path.exists() and path.name not in own), None)
+
     def other_layout(self) -> str | None:
         """The layout of features that were made here in another one; None: there are none such."""
         for path in sorted(self.path.rglob(f"*{ENDING}")):
             try:
-                record = self._record_in(path)
+                record = read_record(path)
             except RecordError:
                 continue  # no record of ours, or a damaged one: made again
             if record and record.layout != self.layout_name:
-                return record.layout
+                return printable(record.layout)
         return None
 
     def sound(self) -> list[str]:
@@ -104,24 +124,24 @@ class FeatureFolder:
         if record is None:
             return f"it has no record {self._path(video_id, ENDING).name}"
         if record.layout != self.layout_name:
-            return f"its record is of the layout {record.layout}"
+            return f"its record is of the layout {printable(record.layout)}"
         difference = record.difference(recipe)
         return f"it {difference}" if difference else self._damage(video_id, record)
 
     def save(self, video_id: str, features: FeatureSequence, recipe: Recipe) -> None:
-        """Write a video's files and then their record, each whole or not at all.
+        """Write a video's files and then their record, each whole or not at all, over whatever is there.
 
         Raises:
-            FeatureError: the name leads out of the folder.
+            FeatureError: the name leads out of the folder, or the features are not finite.
             OSError: they cannot be written.
         """
-        written: dict[Path, str] = {}
-        for ending, content in self.layout.files(features, recipe.sampling).items():
-            target = self._path(video_id, ending)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(target) as part:
-                _write_arrays(part, content)
-                written[target] = sha256_of(part)
+        if not np.isfinite(features.data).all() or not (features.logits is None or np.isfinite(features.logits).all()):
+            raise FeatureError(
+                f"the features of {shown(features.video.path)} hold numbers that are none (NaN or infinite), so they were not "
+                f"saved: the weights of {recipe.backbone} may be damaged, see `tal-run weights verify`"
+            )
+        record_file = self._path(video_id, ENDING)
+        record_file.parent.mkdir(parents=True, exist_ok=True)
         record = FeatureRecord(
             recipe=recipe,
             video_file=features.video.path.name,
@@ -130,26 +150,37 @@ class FeatureFolder:
             layout=self.layout_name,
             streams=features.stream_dims or (("features", features.data.shape[1]),),
             count=features.grid.count,
-            files={path.name: digest for path, digest in written.items()},
+            files={},
             tal_run=version("tal-run"),
             notes=features.notes,
         )
-        with written_whole(self._path(video_id, ENDING)) as part:
-            part.write_text(to_json(record), encoding="ascii")
+        is_new = not is_record(record_file)
+        if is_new:
+            _write_record(record_file, record)
+        written: dict[str, str] = {}
+        try:
+            for ending, content in self.layout.files(features, recipe.sampling).items():
+                target = self._path(video_id, ending)
+                with written_whole(target) as part:
+                    _write_arrays(part, content)
+                    digest = sha256_of(part)
+                written[target.name] = digest
+        except BaseException:
+            if is_new and not written:
+                record_file.unlink(missing_ok=True)
+            raise
+        _write_record(record_file, replace(record, files=written))
 
     def pack(self, video_ids: Iterable[str]) -> Path:
         """Put videos' files into W-TALC's one, in this order, and their names beside it; one is in memory at a time.
 
         Raises:
-            FeatureError: one is not there or damaged.
+            FeatureError, ArrayFileError: there is none, or one is missing or damaged.
             OSError: it cannot be written.
         """
         names = list(video_ids)
-        with written_whole(self._packed_file) as part, part.open("wb") as file:
-            write_object_array(file, [self._mapped(name) for name in names])
-        with written_whole(self.path / PACKED_NAMES) as part:
-            _write_arrays(part, np.array([os.fsencode(name) for name in names], np.bytes_))
-        return self._packed_file
+        self.packed.write(names, [self.file(name) for name in names])
+        return self.packed.file
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -157,12 +188,12 @@ class FeatureFolder:
     def video_ids(self) -> list[str]:
         """The videos whose features are there, sorted."""
         if self.layout.packs:
-            return sorted(self._packed)
+            return sorted(self.packed.elements)
         found = {
             path.relative_to(self.path).as_posix().removesuffix(ending)
             for ending in self.layout.endings
             for path in self.path.rglob(f"*{ending}")
-            if not path.name.startswith(".")
+            if not path.name.startswith(PART)
         }
         return sorted(found)
 
@@ -181,13 +212,17 @@ class FeatureFolder:
         if not self.has(video_id) and self.has(f"v_{video_id}"):
             video_id = f"v_{video_id}"  # ActivityNet's files have the prefix, its annotations have not
         try:
-            record = self._record(video_id)
+            record = self._record_to_trust(video_id)
         except RecordError as error:
             raise FeatureError(
                 f"the features of {where} cannot be trusted: their record {error}; have them made again, or delete the record "
                 "and say how they lie in time"
             ) from error
-        found = self._found(video_id)
+        if record and record.layout != self.layout_name:
+            raise FeatureError(
+                f"the features of {where} are in the layout {printable(record.layout)}, not {self.layout_name}: name that one"
+            )
+        found = self._found(video_id, record)
         if record:
             return self._with_record(found, record, video_id, sampling)
         given = sampling or self.layout.sampling
@@ -219,8 +254,7 @@ class FeatureFolder:
     def _with_record(self, found: Found, record: FeatureRecord, video_id: str, sampling: Sampling | None) -> Features:
         """What is found and what its record says of it, if they agree."""
         where = f"the features of {shown(video_id)} in {shown(self.path)}"
-        damage = None if self.layout.packs else self._damage(video_id, record)
-        if damage:
+        if damage := self._packed_damage(video_id, record) if self.layout.packs else self._damage(video_id, record):
             raise FeatureError(f"{where} cannot be trusted: {damage}; have them made again")
         if found.data.shape != (record.count, sum(width for _, width in record.streams)):
             raise FeatureError(f"{where} are not those of their record: have them made again")
@@ -236,34 +270,19 @@ class FeatureFolder:
             record=record,
         )
 
-    def _found(self, video_id: str) -> Found:
+    def _record_to_trust(self, video_id: str) -> FeatureRecord | None:
+        """The record, if it is one of what is read: a pack that was made elsewhere is not of the videos beside it."""
+        return None if self.layout.packs and self.packed.digests is None else self._record(video_id)
+
+    def _found(self, video_id: str, record: FeatureRecord | None) -> Found:
         if not self.layout.packs:
             self.file(video_id)  # refuses names that lead out of the folder
-            return self.layout.read(self.path, video_id)
-        if video_id not in self._packed:
-            raise FeatureError(f"there are no features of {shown(video_id)} in {shown(self._packed_file)}: check the name")
-        data = vectors(self._packed[video_id], f"{shown(self._packed_file)} ({shown(video_id)})")
+            return self.layout.read(self.path, video_id, record.files if record else None)
+        file = shown(self.packed.file)
+        if video_id not in self.packed.elements:
+            raise FeatureError(f"there are no features of {shown(video_id)} in {file}: check the name")
+        data = vectors(self.packed.elements[video_id], f"{file} ({shown(video_id)})")
         return Found(data=data, stream_dims=i3d_streams(data.shape[1]))
-
-    @cached_property
-    def _packed(self) -> dict[str, Any]:
-        """W-TALC's elements by video: what is in them is not checked yet."""
-        elements = read_object_array(self._packed_file)
-        set_name = self._packed_file.stem.partition("-")[0]
-        candidates = [self.path / PACKED_NAMES, self.path / f"{set_name}-Annotations" / PACKED_NAMES]
-        file = next((path for path in candidates if path.is_file()), None)
-        if file is None:
-            raise FeatureError(
-                f"which videos the features in {shown(self._packed_file)} are of is said in a file {PACKED_NAMES}: put the one "
-                "from the data set's annotations beside it"
-            )
-        names = [_decoded(name, file) for name in read_object_array(file).reshape(-1)]
-        if elements.ndim != 1 or len(set(names)) != len(elements):
-            raise FeatureError(
-                f"{shown(self._packed_file)} has {len(elements)} elements and {shown(file)} {len(set(names))} names: take the "
-                "two that belong together"
-            )
-        return dict(zip(names, elements, strict=True))
 
     def file(self, video_id: str) -> Path:
         """A video's file, the first where there are several."""
@@ -279,26 +298,20 @@ class FeatureFolder:
 
     def _record(self, video_id: str) -> FeatureRecord | None:
         """The record; None: there is none. Raises RecordError."""
-        return self._record_in(self._path(video_id, ENDING))
-
-    @staticmethod
-    def _record_in(path: Path) -> FeatureRecord | None:
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise RecordError("is damaged")
-            return from_json(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError) as error:
-            raise RecordError("cannot be read") from error
+        return read_record(self._path(video_id, ENDING))
 
     def _damage(self, video_id: str, record: FeatureRecord) -> str | None:
         """What is wrong with the files that a record names, as the end of a sentence."""
         if not record.files:
-            return "its record names no file"
+            return "it was not finished"
+        streams = [name for name, _ in record.streams]
+        if set(record.files) != {self._path(video_id, ending).name for ending in self.layout.written(streams)}:
+            return "its record names other files"
         for name, digest in record.files.items():
-            path = self._path(video_id, ENDING).parent / PurePosixPath(name).name
+            path = self._path(video_id, ENDING).parent / name
             try:
+                if path.exists() and not path.is_file():
+                    return f"{path.name} is no file"
                 if sha256_of(path) != digest:
                     return f"{path.name} is damaged or was changed"
             except (FileNotFoundError, NotADirectoryError):
@@ -307,12 +320,16 @@ class FeatureFolder:
                 return f"{path.name} cannot be read ({error.strerror})"
         return None
 
-    def _mapped(self, video_id: str) -> Array:
-        path = self.file(video_id)
-        try:
-            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise ArrayFileError(f"{shown(path)} cannot be packed ({error}): have it made again") from error
+    def _packed_damage(self, video_id: str, record: FeatureRecord) -> str | None:
+        """Why what was packed of a video is not what its record describes, as the end of a sentence."""
+        if (self.packed.digests or {}).get(video_id) not in record.files.values():
+            return f"{self.packed.file.name} was packed of others"
+        return None
+
+
+def _write_record(target: Path, record: FeatureRecord) -> None:
+    with written_whole(target) as part:
+        part.write_text(to_json(record), encoding="ascii")
 
 
 def _write_arrays(part: Path, content: Array | Mapping[str, Array]) -> None:
@@ -335,10 +352,3 @@ def _check_length(grid: TimeGrid, dim: int, duration_s: float, where: str) -> No
         f"the features of {where} are {grid.count} snippets {grid.step_s:.4g} s apart, and a video of {duration_s:.1f} s makes "
         f"about {expected}: give the video, and the fps, stride and window, that they were made with"
     )
-
-
-def _decoded(name: Any, file: Path) -> str:
-    """A name in W-TALC's list, bytes or text."""
-    if not isinstance(name, (bytes, str)):
-        raise FeatureError(f"{shown(file)} holds {type(name).__name__}, not names: take the one from the annotations")
-    return os.fsdecode(name)

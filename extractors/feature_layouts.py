@@ -29,14 +29,15 @@ and here in the record beside the files, or is given as a ``Sampling``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.array_files import Array, read_npy, read_npz, shown
+from tal_run.extractors.array_files import Array, ArrayFileError, names_in_npz, read_npy, read_npz, shown
+from tal_run.extractors.feature_record import ENDING, MAX_SECONDS, MIN_STEP_S, RecordError, read_record
 from tal_run.extractors.features import FeatureError, Features, joined
 from tal_run.extractors.timegrid import Sampling, TimeGrid
 
@@ -47,7 +48,8 @@ I3D_DIM = 1024  # of one stream
 USUAL_DIMS = frozenset({256, 400, 480, 512, 768, 1024, 1408, 2048, 2304, 4096})
 # what video_features calls its networks' outputs
 STREAM_FILES = ("rgb", "flow", "r21d", "s3d", "clip", "resnet", "timm", "vggish", "features")
-TIMESTAMPS = "_timestamps_ms.npy"
+FPS, TIMESTAMPS = "_fps.npy", "_timestamps_ms.npy"
+PART = ".tal-run-"  # how files begin that are being written
 
 Files = dict[str, Array | dict[str, Array]]  # ending of the name -> one array (.npy) or several (.npz)
 
@@ -76,17 +78,23 @@ class Layout:
 
     Attributes:
         files: the files of one video's features.
-        read: one video's features in a folder, below its name there.
+        read: one video's features in a folder, below its name there, of those files that a record names, if there is one.
         endings: of the files' names, behind the video's; each video has one of them at least.
         sampling: the one that readers of this layout take for granted.
         packs: the videos' files, in the folder ``PER_VIDEO``, are put into one in the end.
+        is_by_stream: each stream has a file of its own.
     """
 
     files: Callable[[Features, Sampling], Files]
-    read: Callable[[Path, str], Found]
+    read: Callable[[Path, str, Collection[str] | None], Found]
     endings: tuple[str, ...]
     sampling: Sampling | None = None
     packs: bool = False
+    is_by_stream: bool = False
+
+    def written(self, streams: Iterable[str]) -> tuple[str, ...]:
+        """The endings of the files that are written of one video's features."""
+        return (*(f"_{name}.npy" for name in streams), FPS, TIMESTAMPS) if self.is_by_stream else self.endings[:1]
 
 
 def vectors(array: Array, where: str) -> NDArray[np.float32]:
@@ -126,7 +134,7 @@ def _own_files(features: Features, _: Sampling) -> Files:
     return {".npz": arrays}
 
 
-def _read_own(folder: Path, video_id: str) -> Found:
+def _read_own(folder: Path, video_id: str, _: Collection[str] | None) -> Found:
     path = folder / f"{video_id}.npz"
     arrays = read_npz(path, ("features", "seconds", "labels", "multi_label", "logits"))
     if not {"features", "seconds"} <= set(arrays):
@@ -140,9 +148,10 @@ def _read_own(folder: Path, video_id: str) -> Found:
         or (logits is not None and logits.shape != (len(data), len(labels)))
     ):
         raise FeatureError(f"the arrays in {shown(path)} do not belong together: have it made again")
+    seconds = seconds.astype(np.float64)
     return Found(
         data=data,
-        grid=_grid_of(seconds[:, 0], float(seconds[0, 1] - seconds[0, 0]), shown(path)),
+        grid=_grid_of(seconds[:, 0], float(seconds[0, 1]) - float(seconds[0, 0]), shown(path)),
         logits=None if logits is None else vectors(logits, f"{shown(path)} (logits)"),
         labels=labels,
         multi_label=bool(arrays.get("multi_label", np.array(False)).any()),
@@ -153,8 +162,8 @@ def _joint_file(features: Features, _: Sampling) -> Files:
     return {".npy": features.data}
 
 
-def _read_joint(folder: Path, video_id: str) -> Found:
-    if (path := folder / f"{video_id}.npz").is_file():
+def _read_joint(folder: Path, video_id: str, named: Collection[str] | None) -> Found:
+    if (path := folder / f"{video_id}.npz").is_file() and (named is None or path.name in named):
         arrays = read_npz(path, ("feats",))
         if "feats" not in arrays:
             raise FeatureError(f"{shown(path)} has no array `feats`: save the features under that name, or as .npy")
@@ -166,12 +175,13 @@ def _read_joint(folder: Path, video_id: str) -> Found:
 def _stream_files(features: Features, sampling: Sampling) -> Files:
     ends_s = features.grid.centers_s + features.grid.window_s / 2
     streams = {f"_{name}.npy": array for name, array in features.streams.items()}
-    return {**streams, "_fps.npy": np.array(float(sampling.fps)), TIMESTAMPS: ends_s * 1000}
+    return {**streams, FPS: np.array(float(sampling.fps)), TIMESTAMPS: ends_s * 1000}
 
 
-def _read_streams(folder: Path, video_id: str) -> Found:
+def _read_streams(folder: Path, video_id: str, named: Collection[str] | None) -> Found:
     paths = {name: folder / f"{video_id}_{name}.npy" for name in STREAM_FILES}
-    streams = {name: vectors(read_npy(path), shown(path)) for name, path in paths.items() if path.is_file()}
+    there = {name: path for name, path in paths.items() if path.is_file() and (named is None or path.name in named)}
+    streams = {name: vectors(read_npy(path), shown(path)) for name, path in there.items()}
     if not streams:
         raise FeatureError(
             f"there are no features {shown(paths['rgb'])} or the like ({', '.join(STREAM_FILES)}): check the name"
@@ -184,7 +194,7 @@ def _grid_of_timestamps(folder: Path, video_id: str, count: int) -> TimeGrid | N
     """The grid that the files of fps and timestamps tell; None where there are none."""
     if not (path := folder / f"{video_id}{TIMESTAMPS}").is_file():
         return None
-    times_ms, fps = (read_npy(folder / f"{video_id}{ending}").reshape(-1) for ending in (TIMESTAMPS, "_fps.npy"))
+    times_ms, fps = (read_npy(folder / f"{video_id}{ending}").reshape(-1) for ending in (TIMESTAMPS, FPS))
     are_numbers = {times_ms.dtype.kind, fps.dtype.kind} <= set("fiu")
     if not are_numbers or len(times_ms) != count or len(fps) != 1 or not 0 < fps[0] < np.inf:
         raise FeatureError(f"{shown(path)} and the fps do not belong to {count} snippets: extract the video again")
@@ -196,17 +206,21 @@ def _grid_of_timestamps(folder: Path, video_id: str, count: int) -> TimeGrid | N
 
 def _grid_of(starts_s: Array, window_s: float, where: str) -> TimeGrid:
     """The grid of windows that start at equally spaced times [T]. Raises FeatureError: they are not."""
-    if not np.isfinite(starts_s).all() or not 0 < window_s < np.inf:
-        raise FeatureError(f"{where} holds times that are none: have it made again")
+    nonsense = FeatureError(f"{where} holds times that are none: have it made again")
+    if not (np.abs(starts_s) < MAX_SECONDS).all() or not MIN_STEP_S <= window_s < MAX_SECONDS:
+        raise nonsense
     count = len(starts_s)
     step_s = float(starts_s[-1] - starts_s[0]) / (count - 1) if count > 1 else window_s
-    if step_s <= 0 or np.abs(starts_s - (starts_s[0] + step_s * np.arange(count))).max() > step_s / 2:
+    if step_s < MIN_STEP_S or np.abs(starts_s - (starts_s[0] + step_s * np.arange(count))).max() > step_s / 2:
         raise FeatureError(
             f"{where} holds times that are not equally far apart, as all heads take them to be: extract the video again at a "
             "constant rate"
         )
     end_s = float(starts_s[-1]) + window_s
-    return TimeGrid(step_s=step_s, window_s=window_s, count=count, duration_s=end_s, start_s=float(starts_s[0]))
+    try:
+        return TimeGrid(step_s=step_s, window_s=window_s, count=count, duration_s=end_s, start_s=float(starts_s[0]))
+    except ValueError as error:  # it ends before the video begins
+        raise nonsense from error
 
 
 def i3d_streams(dim: int) -> tuple[tuple[str, int], ...]:
@@ -225,7 +239,9 @@ LAYOUTS: dict[str, Layout] = {
         sampling=Sampling(fps=25, stride_frames=16, window_frames=16, offset_frames=8),
         packs=True,
     ),
-    "video_features": Layout(files=_stream_files, read=_read_streams, endings=tuple(f"_{name}.npy" for name in STREAM_FILES)),
+    "video_features": Layout(
+        files=_stream_files, read=_read_streams, endings=tuple(f"_{name}.npy" for name in STREAM_FILES), is_by_stream=True
+    ),
 }
 
 
@@ -237,18 +253,33 @@ def require_known(name: str) -> Layout:
 
 
 def recognised(folder: Path) -> str:
-    """The layout of the files in a folder, by their names.
+    """The layout of the files in a folder: the one that a record names, or the one that their names and arrays tell.
 
     Raises:
         FeatureError: there are none, or it is not clear.
     """
-    names: Collection[str] = [path.name for path in folder.rglob("*.np[yz]") if not path.name.startswith(".")]
+    for path in sorted(folder.rglob(f"*{ENDING}")):
+        try:
+            record = read_record(path)
+        except RecordError:
+            continue  # none of ours, or a damaged one
+        if record and record.files and record.layout in LAYOUTS:
+            return record.layout
+    paths = [path for path in sorted(folder.rglob("*.np[yz]")) if not path.name.startswith(PART)]
+    names = [path.name for path in paths]
     if PACKED in names:
         return "wtalc"
     if any(name.endswith(TIMESTAMPS) for name in names):
         return "video_features"
-    if any(name.endswith(".npy") for name in names):
+    archives = [path for path in paths if path.suffix == ".npz"]
+    for path in archives:
+        try:
+            arrays = names_in_npz(path)
+        except ArrayFileError:
+            continue  # what can be read tells
+        if {"features", "seconds"} <= arrays:
+            return OWN
+        break
+    if names:
         return "actionformer"
-    for path in folder.rglob("*.npz"):
-        return OWN if "features" in read_npz(path, ("features",)) else "actionformer"
     raise FeatureError(f"there are no features (.npy, .npz) in {shown(folder)}: check the path")

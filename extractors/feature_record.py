@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+from tal_run.extractors.array_files import opened
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.timegrid import Sampling
+from tal_run.extractors.wire import printable
 
 # the number rises when the same recipe gives other features than before
 FORMAT = "tal-run features 1"
 ENDING = ".json"
 MAX_BYTES = 1 << 20
+MAX_NAME_BYTES = 255
+MIN_STEP_S, MAX_SECONDS = 1e-6, 1e9  # of a video, beyond which times are damage: 30 years
+# how all begin, of whatever version, damaged further on or not
+BEGINNING = re.compile(rb'\{\s*"format": "tal-run features ')
 
 Value = TypeVar("Value")
 
@@ -63,7 +72,7 @@ class FeatureRecord:
         layout: the form of the files (``LAYOUTS``).
         streams: names and widths of the feature vector's parts, in order.
         count: number of snippets.
-        files: names and sha256 of the files beside the record.
+        files: names and sha256 of the files beside the record; none: they are being written.
         tal_run: the version that made them.
         notes: sentences about damage to the video and about padding.
     """
@@ -83,15 +92,15 @@ class FeatureRecord:
         """Why these are not the features of another recipe, completing "it …"; None: they are."""
         made = self.recipe
         if made.video_sha256 != wanted.video_sha256:
-            return "is of another video, or the video has changed"
+            return f"is of another video, or the video has changed: it was made of {printable(self.video_file)}"
         if made.backbone != wanted.backbone:
-            return f"is of the backbone {made.backbone}, not {wanted.backbone}"
+            return f"is of the backbone {printable(made.backbone)}, not {wanted.backbone}"
         if made.weights != wanted.weights:
             return "was made with other weights"
         if made.sampling != wanted.sampling:
             return f"has {made.sampling}, not {wanted.sampling}"
         if wanted.decoder not in ("auto", made.decoder, self.decoder):
-            return f"was decoded with {self.decoder}, not {wanted.decoder}"
+            return f"was decoded with {printable(self.decoder)}, not {wanted.decoder}"
         if made.flow != wanted.flow:
             return "was made with other optical flow"
         return None
@@ -148,7 +157,7 @@ def from_json(text: str) -> FeatureRecord:
             if flow is None
             else FlowRecipe(backend=_as(str, flow["backend"]), parameters=_as(dict, flow["parameters"])),
         )
-        return FeatureRecord(
+        record = FeatureRecord(
             recipe=recipe,
             video_file=_as(str, video["file"]),
             duration_s=_number(video["duration_s"]),
@@ -160,8 +169,53 @@ def from_json(text: str) -> FeatureRecord:
             tal_run=_as(str, document["tal_run"]),
             notes=tuple(str(note) for note in _as(list, document["notes"])),
         )
+        _check(record)
+        return record
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise RecordError("is damaged") from error
+
+
+def read_record(path: Path) -> FeatureRecord | None:
+    """The record in a file; None: there is no such file.
+
+    Raises:
+        RecordError: it cannot be read, is damaged, or is none of tal-run's.
+    """
+    try:
+        with opened(path) as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content.decode()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise RecordError("cannot be read") from error
+    if len(content) > MAX_BYTES:
+        raise RecordError("is damaged")
+    return from_json(text)
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file is a record of tal-run's, of whatever version, whole or damaged."""
+    try:
+        with opened(path) as file:
+            return BEGINNING.match(file.read(1 << 10)) is not None
+    except OSError:
+        return False
+
+
+def _check(record: FeatureRecord) -> None:
+    """Refuse what is of the right kind and cannot be. Raises ValueError."""
+    if not 0 < record.duration_s < MAX_SECONDS:
+        raise ValueError(f"a video of {record.duration_s} s")
+    grid = record.recipe.sampling.grid(record.count, duration_s=record.duration_s)
+    end_s = grid.start_s + grid.step_s * grid.count + grid.window_s
+    if not (grid.step_s >= MIN_STEP_S and grid.start_s > -MAX_SECONDS and 0 < end_s < MAX_SECONDS):
+        raise ValueError("snippets at no time")
+    if not record.streams or min(width for _, width in record.streams) < 1:
+        raise ValueError("streams of no features")
+    for name in record.files:
+        if name in ("", ".", "..") or "/" in name or "\0" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
+            raise ValueError("a file name that is none")
 
 
 def _as(kind: type[Value], value: Any) -> Value:

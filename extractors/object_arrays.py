@@ -6,6 +6,9 @@ instructions that build numbers, text, lists, tuples, sets, dicts and arrays. A 
 REDUCE and BUILD know a handful of such names, and make arrays of bytes that are there. NumPy's own ``__setstate__``,
 which believes whatever it is told of those bytes, is never called. Anything else ends the reading, and nothing happened.
 
+What was read is never printed: a few instructions make a tuple of tuples of 2^40 ends. Object arrays lie in each other
+``MAX_NESTING`` deep at most, as NumPy frees them one inside the other and falls off the stack.
+
 Pickles of protocols 0 to 5 and of Python 2 are read (its ``str`` as Latin-1). What is written is protocol 3 with NumPy 1's
 names, which every Python 3 reads, with NumPy 2 as well.
 """
@@ -25,7 +28,17 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.array_files import FETCH_AGAIN, Array, ArrayFileError, read_header, read_npy, reported, shown
+from tal_run.extractors.array_files import (
+    FETCH_AGAIN,
+    Array,
+    ArrayFileError,
+    check_text,
+    opened,
+    read_header,
+    read_npy,
+    reported,
+    shown,
+)
 from tal_run.extractors.wire import printable
 
 # a pickle's "module name" -> what it means here
@@ -45,8 +58,8 @@ NAMES: dict[str, str] = {
     "__builtin__ set": "set",
 }
 ELEMENT = re.compile(r"[biuf](1|2|4|8)|[SU][1-9]\d{0,5}|O8?")
-LAST_CHARACTER = 0x10FFFF
 MAX_RANK = 8
+MAX_NESTING = 10
 
 
 def read_object_array(path: str | os.PathLike[str]) -> NDArray[Any]:
@@ -58,7 +71,7 @@ def read_object_array(path: str | os.PathLike[str]) -> NDArray[Any]:
         ArrayFileError: the file is missing, damaged, or wants more than data.
     """
     path = Path(path)
-    with reported(path), path.open("rb") as file:
+    with reported(path), opened(path) as file:
         header = read_header(file, shown(path))
         if not header.dtype.hasobject:
             return read_npy(path)
@@ -150,6 +163,7 @@ class _Machine:
         self._where = where
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._nesting: dict[int, tuple[Array, int]] = {}  # of object arrays, by id; held, so that ids stay theirs
 
     def run(self, file: _Clipped) -> Any:
         for opcode, argument, _ in pickletools.genops(file):  # type: ignore[arg-type]
@@ -204,7 +218,10 @@ class _Machine:
             case "GLOBAL":
                 push(self._name(argument))
             case "STACK_GLOBAL":
-                push(self._name("{} {}".format(*pop(2))))
+                names = pop(2)
+                if not all(isinstance(name, str) for name in names):
+                    raise ValueError("a function whose name is no text")
+                push(self._name(" ".join(names)))
             case "REDUCE":
                 push(self._call(*pop(2)))
             case "BUILD":
@@ -272,16 +289,25 @@ class _Machine:
                 target.order = _as_text(order).replace("|", "=")
             case _Unbuilt(), (int(), tuple() as shape, _Element() as element, bool() | int() as is_fortran, content):
                 array = _array(content, element, shape, "F" if is_fortran else "C")
+                if array.dtype.hasobject:
+                    self._count_nesting(array, content)
                 self._stack[-1] = array
                 self._memo.update(dict.fromkeys(target.memo_keys, array))
             case _:
                 raise ValueError("an object with a state that none has here")
 
+    def _count_nesting(self, array: Array, elements: list[Any]) -> None:
+        """Note how deep object arrays lie in this one, whose elements do not change any more."""
+        nesting = 1 + max((self._nesting[id(value)][1] for value in elements if id(value) in self._nesting), default=0)
+        if nesting > MAX_NESTING:
+            raise ValueError(f"more than {MAX_NESTING} arrays inside each other")
+        self._nesting[id(array)] = array, nesting
+
 
 def _array(content: Any, element: _Element, shape: tuple[Any, ...], order: Any) -> Array:
     """An array [shape] of bytes, or of a list of objects, that are exactly as many as it takes."""
     if len(shape) > MAX_RANK or not all(type(length) is int and length >= 0 for length in shape):
-        raise ValueError(f"an array of shape {printable(shape)}")
+        raise ValueError("an array of a shape that cannot be")
     dtype, count = element.dtype(), math.prod(shape)
     if isinstance(content, str):
         content = content.encode("latin-1")  # of Python 2
@@ -295,8 +321,7 @@ def _array(content: Any, element: _Element, shape: tuple[Any, ...], order: Any) 
         if not isinstance(content, (bytes, bytearray)) or len(content) != count * dtype.itemsize:
             raise ValueError("an array with more or fewer bytes than it promises")
         flat = np.frombuffer(content, dtype)
-        if dtype.kind == "U" and count and flat.view(dtype.str[0] + "u4").max() > LAST_CHARACTER:
-            raise ValueError("text with characters that do not exist")
+        check_text(flat)
     return flat.reshape(shape, order=order)
 
 

@@ -192,7 +192,7 @@ def detect(
 
 @main.command()
 @click.argument("inputs", nargs=-1, metavar="VIDEO|FOLDER...")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Write there.")
+@click.option("-o", "--output", "output_name", type=click.Path(), required=True, metavar="DIR", help="Write there.")
 @click.option("--dataset", metavar="NAME", help="The videos of a data set (`tal-run datasets list`), which lies in FOLDER.")
 @click.option(
     "--layout",
@@ -201,14 +201,15 @@ def detect(
     show_default=True,
     help="Form of the files.",
 )
-@click.option("--again", is_flag=True, help="Make everything again, also what is there and verified.")
+@click.option("--again", is_flag=True, help="Make everything again, also what is verified or not ours.")
 @_watching_options
-def features(inputs: tuple[str, ...], output: Path, dataset: str | None, layout: str, again: bool, **watching: Any) -> None:
+def features(inputs: tuple[str, ...], output_name: str, dataset: str | None, layout: str, again: bool, **watching: Any) -> None:
     """Save what the backbone makes of videos.
 
     Features, class logits and their place in time, one .npz a video, by the video's name (below FOLDER where two videos
     share one), or in the form that another tool reads; beside it a .json that says what made them. What is there already, is
-    whole and was made of the same video in the same way is kept. `--dataset synthetic` needs no FOLDER: its videos are made.
+    whole and was made of the same video in the same way is kept; what tal-run did not make is not overwritten.
+    `--dataset synthetic` needs no FOLDER: its videos are made.
     """
     from tal_run.extractors import create_backbone
     from tal_run.extractors.errors import TalRunError
@@ -221,6 +222,9 @@ def features(inputs: tuple[str, ...], output: Path, dataset: str | None, layout:
         raise WrongUse("there is nothing to watch: give videos, folders, or --dataset NAME")
     with errors_as_wrong_use():
         config = _config(watching, display)
+        if not output_name:
+            raise WrongUse("-o is empty: give a folder to write to, or . for this one")
+        output = Path(output_name)
         folder = FeatureFolder(output, layout=layout)
         files = _dataset_files(dataset, inputs, display) if dataset else None
         videos = [str(path) for path in files.videos().values()] if files else _each_once(outputs.videos_in(inputs))
@@ -228,7 +232,7 @@ def features(inputs: tuple[str, ...], output: Path, dataset: str | None, layout:
         with display.progress() as hook:
             backbone = create_backbone(config.backbone, hook=hook)
         batch = feature_batch.FeatureBatch(
-            folder, backbone=backbone, windows=config.windows, decoder=config.decoder, again=again
+            folder, backbone=backbone, windows=config.windows, decoder=config.decoder, again=again, inputs=videos
         )
     names = dict(zip(videos, outputs.video_ids(videos), strict=True))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from os.path import realpath
 from pathlib import Path
 
 from tal_run.eval.annotations import AnnotationError
@@ -18,7 +20,7 @@ from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.video_errors import check_file
 from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable
-from tal_run.pipeline.outputs import cannot_write
+from tal_run.pipeline.outputs import OutputError, cannot_write, is_video
 
 MADE, KEPT, MADE_AGAIN = "made", "kept", "made again"
 MISSING_FILE = "missing_files.txt"  # as OpenTAD's configurations call it
@@ -40,9 +42,11 @@ class FeatureBatch:
         backbone: the network, loaded.
         windows: how videos are cut; None: as the backbone likes it.
         decoder: ``auto``, ``decord`` or ``pyav``.
-        again: make everything again.
+        again: make everything again, also over files that were not written here.
+        inputs: the videos, none of which is ever written over.
 
     Raises:
+        OutputError: the one file of all features would be written over what was not written here.
         FeatureError: who reads the folder's layout takes other windows for granted, or the folder has another layout.
     """
 
@@ -54,9 +58,13 @@ class FeatureBatch:
         windows: WindowConfig | None = None,
         decoder: str = "auto",
         again: bool = False,
+        inputs: Iterable[str] = (),
     ) -> None:
         self._folder, self._backbone, self._decoder, self._again = folder, backbone, decoder, again
         self._windows = windows or backbone.default_windows
+        self._inputs = frozenset(map(realpath, inputs))
+        if folder.layout.packs:
+            self._check_targets(folder.packed.files(), folder.packed.foreign())
         if other := folder.other_layout():
             raise FeatureError(
                 f"{folder.path} holds features in the layout {other}: choose another folder with -o, or add --layout {other}"
@@ -73,9 +81,12 @@ class FeatureBatch:
 
         Raises:
             VideoError: the file cannot be read as a video.
-            OutputError: the features cannot be written.
+            OutputError: the features cannot be written, or only over what was not written here.
         """
         check_file(video)
+        file = self._folder.file(video_id)
+        with _writing(file):
+            self._check_targets(self._folder.targets(video_id), self._folder.foreign(video_id))
         recipe = Recipe(
             video_sha256=sha256_of(Path(video)),
             backbone=self._backbone.name,
@@ -83,34 +94,54 @@ class FeatureBatch:
             sampling=self._windows.sampling,
             decoder=self._decoder,
         )
-        file, was_there = self._folder.file(video_id), self._folder.has(video_id)
+        was_there = self._folder.has(video_id)
         fault = "you asked for it" if self._again else self._folder.fault(video_id, recipe)
         if was_there and not fault:
             return Outcome(KEPT, f"{file}: {KEPT}")
         found = extract(video, backbone=self._backbone, windows=self._windows, decoder=self._decoder, hook=hook)
-        try:
+        with _writing(file):
             self._folder.save(video_id, found, recipe)
-        except OSError as error:
-            raise cannot_write(file, error) from error
         line = f"{file}: {found.data.shape[0]} x {found.data.shape[1]}"
         return Outcome(MADE_AGAIN, f"{line}, {MADE_AGAIN}: {fault}") if was_there else Outcome(MADE, line)
+
+    def _check_targets(self, targets: Iterable[Path], foreign: Path | None) -> None:
+        """Refuse to write over a video, ever, and over what is not tal-run's, unless everything is to be made again."""
+        for target in targets:
+            if is_video(target, inputs=self._inputs):
+                raise OutputError(f"{printable(target)} is a video and would be overwritten: choose another folder with -o")
+            if target.exists() and not target.is_file():
+                raise OutputError(f"{printable(target)} is there and is no file: choose another folder with -o")
+        if foreign and not self._again:
+            raise OutputError(
+                f"{printable(foreign)} is not tal-run's (no record of it is there): choose another folder with -o, or replace "
+                "it with --again"
+            )
 
     def pack(self) -> str | None:
         """Make the one file that the layout wants of all videos in the folder, in the order of their names.
 
         Returns:
-            A sentence on it; None: the layout wants none.
+            A sentence on it; None: the layout wants none, or there are no features.
 
         Raises:
             OutputError: it cannot be written.
         """
         if not self._folder.layout.packs:
             return None
-        try:
+        with _writing(self._folder.packed.file):
             names = self._folder.sound()
+            if not names:
+                return None
             return f"{self._folder.pack(names)}: {len(names)} {'video' if len(names) == 1 else 'videos'}"
-        except OSError as error:
-            raise cannot_write(self._folder.path, error) from error
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Say what goes wrong with a file inside as an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def summary(outcomes: Iterable[Outcome], *, failed: int) -> str:
@@ -141,11 +172,10 @@ def list_missing(files: DatasetFiles, there: Collection[str], folder: Path) -> s
     known = {name.removeprefix("v_") for name in there}
     missing = [video_id for video_id in annotated if video_id.removeprefix("v_") not in known]
     target = folder / MISSING_FILE
-    try:
-        with written_whole(target) as part:
-            part.write_text("".join(f"{printable(video_id)}\n" for video_id in missing), encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(target, error) from error
+    if is_video(target):
+        raise OutputError(f"{printable(target)} leads to a video, which would be overwritten: choose another folder with -o")
+    with _writing(target), written_whole(target) as part:
+        part.write_text("".join(f"{printable(video_id)}\n" for video_id in missing), encoding="utf-8")
     if not missing:
         return f"all {len(annotated)} annotated videos have features"
     return f"{len(missing)} of {len(annotated)} annotated videos have no features: they are listed in {target}"

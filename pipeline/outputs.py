@@ -12,7 +12,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -39,17 +40,21 @@ class OutputError(TalRunError):
 def video_ids(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """A name for each video, no two alike: its file's stem.
 
-    Where two videos share a stem, all of them go by their paths below the folder they have in common; where that leaves
-    two alike, with their endings.
+    Videos that share a stem go by their paths below the folder that all have in common; where that leaves two alike, with
+    their endings. The others keep their stems, so that a newcomer renames none but its namesakes.
     """
     absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - no "..", which leads out of folders; links stay
-    stems = [path.stem for path in absolute]
     common = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
     relative = [path.relative_to(common) for path in absolute]
-    for names in (stems, [path.with_suffix("").as_posix() for path in relative]):
-        if len(set(names)) == len(names):
-            return names
-    return [path.as_posix() for path in relative]
+    # of each video, what it may be called, the shortest first; the last is its own for sure
+    forms = [[path.stem, path.with_suffix("").as_posix(), path.as_posix()] for path in relative]
+    while True:
+        counts = Counter(names[0] for names in forms)
+        alike = [names for names in forms if counts[names[0]] > 1 and len(names) > 1]
+        if not alike:
+            return [names[0] for names in forms]
+        for names in alike:
+            del names[0]
 
 
 def _text(name: str) -> str:
@@ -173,8 +178,7 @@ def check_writable(target: Path, *, inputs: Sequence[str] = ()) -> None:
     Raises:
         OutputError: the folder is missing or not writable, or the target is a folder, a video or one of the inputs.
     """
-    real = os.path.realpath(target)
-    if Path(real).suffix.lower() in VIDEO_ENDINGS or any(os.path.realpath(video) == real for video in inputs):
+    if is_video(target, inputs={os.path.realpath(video) for video in inputs}):
         raise OutputError(f"{target} would be overwritten with detections: give -o a file of its own, such as found.json")
     if target.is_dir():
         raise OutputError(f"{target} is a folder: give a file name in it, such as {target / 'detections.json'}")
@@ -190,6 +194,12 @@ def check_writable(target: Path, *, inputs: Sequence[str] = ()) -> None:
         target.with_name(f".{os.getpid()}.tal-run-trial").unlink()
     except OSError as error:
         raise cannot_write(target, error) from error
+
+
+def is_video(target: Path, *, inputs: Collection[str] = ()) -> bool:
+    """Whether a target is, or leads to, what is named like a video or is one of the inputs, given by their real paths."""
+    real = os.path.realpath(target)
+    return Path(real).suffix.lower() in VIDEO_ENDINGS or real in inputs
 
 
 def make_folder(folder: Path) -> None:
@@ -233,5 +243,9 @@ def write(target: Path, text: str) -> None:
 
 def cannot_write(target: Path, error: OSError) -> OutputError:
     """What to say when a result could not be written."""
+    if error.errno == errno.ENAMETOOLONG:
+        return OutputError(f"cannot write {target} (its name is too long): rename the video")
     cure = "free some space there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    if error.errno is None:  # NumPy, which says how much of an array was written and not why
+        cure = "the disk may be full: free some space there, or "
     return OutputError(f"cannot write {target} ({error.strerror or error}): {cure}choose another place with -o")

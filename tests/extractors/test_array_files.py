@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tal_run.extractors.array_files import ArrayFileError, read_npy, read_npz
+from tal_run.extractors.array_files import ArrayFileError, names_in_npz, read_npy, read_npz
+from tal_run.extractors.object_arrays import read_object_array
 
 ARRAYS: list[Any] = [
     np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -47,6 +50,7 @@ def test_what_numpy_wrote_comes_back_writable(tmp_path: Path, array: Any) -> Non
         assert read.flags.writeable
         np.testing.assert_array_equal(read, array)
     assert set(read_npz(tmp_path / "x.npz", ["other", "absent"])) == {"other"}
+    assert names_in_npz(tmp_path / "x.npz") == {"a", "other"}
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,8 @@ def test_what_numpy_wrote_comes_back_writable(tmp_path: Path, array: Any) -> Non
         (of_shape("(2, 3)", descr="[('a', '<f4')]"), "neither numbers nor text"),
         (of_shape("(3,)", descr="'<M8[s]'"), "neither numbers nor text"),
         (of_shape("(2, 3)", descr="'banana'"), "damaged"),
+        (of_shape("(1,)", b"\xff\xff\xff\x7f", descr="'<U1'"), "characters that do not exist"),
+        (of_shape("(1,)", b"\x7f\xff\xff\xff", descr="'>U1'"), "characters that do not exist"),
         (npy("__import__('os').system('true')"), "damaged"),
         (npy("{" * 5000), "damaged"),
         (npy(" " * 20_000 + "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)}"), "damaged"),
@@ -94,6 +100,13 @@ def test_files_that_are_not_there_or_no_files(tmp_path: Path) -> None:
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(ArrayFileError, match="cannot be read"):
         read_npy(tmp_path / "folder.npy")
+    os.mkfifo(tmp_path / "pipe.npy")  # into which nobody will ever write
+    (tmp_path / "endless.npy").symlink_to("/dev/zero")
+    readers: list[Callable[[Path], Any]] = [read_npy, read_npz, names_in_npz, read_object_array]
+    for path in (tmp_path / "pipe.npy", tmp_path / "endless.npy"):
+        for read in readers:
+            with pytest.raises(ArrayFileError, match="it is a pipe or a device"):
+                read(path)
     (tmp_path / "bad\x1b[31m.npy").write_bytes(b"x")
     with pytest.raises(ArrayFileError) as error:
         read_npy(tmp_path / "bad\x1b[31m.npy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from dataclasses import replace
@@ -115,6 +116,13 @@ class TestEveryLayout:
 
     def test_is_recognised_by_its_files(self, tmp_path: Path, layout: str) -> None:
         saved(tmp_path, layout, "a")
+        assert recognised(tmp_path) == layout
+        np.save(tmp_path / "foreign.npy", np.ones((3, 4)))
+        np.savez(tmp_path / "damaged.npz")
+        (tmp_path / "damaged.npz").write_bytes(b"PK")
+        (tmp_path / "foreign.json").write_text("{}")
+        assert recognised(tmp_path) == layout
+        without_records(tmp_path)
         assert recognised(tmp_path) == ("actionformer" if layout == "opentad" else layout)
 
     def test_does_not_depend_on_the_order_of_streams(self, tmp_path: Path, layout: str) -> None:
@@ -468,6 +476,7 @@ def test_damaged_records_are_noticed_and_never_followed(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     document = json.loads(path.read_text())
     outside = tmp_path.parent / "a.npz"
+    nan, inf = float("nan"), float("inf")
     for damaged in (
         "",
         "[]",
@@ -485,6 +494,13 @@ def test_damaged_records_are_noticed_and_never_followed(tmp_path: Path) -> None:
         json.dumps({**document, "files": {}}),
         json.dumps({**document, "format": "tal-run features 0"}),
         json.dumps({**document, "files": {str(outside): "ab"}}),
+        json.dumps({**document, "files": {**document["files"], "a.npy": "ab"}}),
+        *(json.dumps({**document, "files": {name: "ab"}}) for name in ("", "..", "a\0", "\ud800", "b" * 5000, "b.npz")),
+        *(json.dumps({**document, "video": {**document["video"], "duration_s": it}}) for it in (nan, -5, 0, inf, 1e300)),
+        *(json.dumps({**document, "streams": it}) for it in ({}, {"rgb": 0}, {"x": -1, "rgb": 2049})),
+        *(json.dumps({**document, "fps": it}) for it in (1e-320, 1e308, inf)),
+        *(json.dumps({**document, "count": it}) for it in (0, -3, 10**400)),
+        *(json.dumps({**document, "offset_frames": it}) for it in (1e308, -1e308, -10_000)),
     ):
         path.write_text(damaged, encoding="latin-1")
         fault = store.fault("a", RECIPE)
@@ -494,6 +510,135 @@ def test_damaged_records_are_noticed_and_never_followed(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     assert store.fault("a", RECIPE) == "its record a.json cannot be read"
+    path.rmdir()
+    os.mkfifo(path)  # into which nobody will ever write
+    assert store.fault("a", RECIPE) == "its record a.json cannot be read"
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert store.fault("a", RECIPE) == "its record a.json cannot be read"
+    with pytest.raises(FeatureError, match="there are no features"):
+        FeatureFolder(tmp_path / "elsewhere")
+
+
+def test_a_pipe_for_features_is_not_waited_for(tmp_path: Path) -> None:
+    store = saved(tmp_path, "tal-run", "a")
+    (tmp_path / "a.npz").unlink()
+    os.mkfifo(tmp_path / "a.npz")
+    assert store.fault("a", RECIPE) == "a.npz is no file"
+    for _ in range(2):
+        with pytest.raises(TalRunError):
+            FeatureFolder(tmp_path, layout="tal-run").read("a")
+        (tmp_path / "a.json").unlink(missing_ok=True)
+
+
+def test_only_what_the_record_names_is_read(tmp_path: Path) -> None:
+    """Strays that a reader without a record would prefer, or add."""
+    joint = saved(tmp_path / "joint", "opentad", "a")
+    np.savez(tmp_path / "joint" / "a.npz", feats=np.zeros_like(sequence().data))
+    streams = saved(tmp_path / "streams", "video_features", "a")
+    np.save(tmp_path / "streams" / "a_clip.npy", np.zeros((COUNT, 512)))
+    for store in (joint, streams):
+        np.testing.assert_array_equal(store.read("a").data, sequence().data)
+
+
+def test_features_are_read_in_the_layout_of_their_record(tmp_path: Path) -> None:
+    saved(tmp_path, "opentad", "a")
+    with pytest.raises(FeatureError, match="are in the layout opentad, not actionformer: name that one"):
+        FeatureFolder(tmp_path, layout="actionformer").read("a")
+
+
+def test_what_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    good = sequence()
+    assert good.logits is not None
+    for bad in (replace(good, data=good.data * np.float32("nan")), replace(good, logits=good.logits + np.float32("inf"))):
+        with pytest.raises(FeatureError, match="the weights of i3d may be damaged"):
+            FeatureFolder(tmp_path, layout="tal-run").save("a", bad, RECIPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", ["tal-run", "opentad"])
+def test_names_may_begin_with_a_dot(tmp_path: Path, layout: str) -> None:
+    saved(tmp_path, layout, ".hidden", "a")
+    (tmp_path / f".tal-run-x{LAYOUTS[layout].endings[0]}").write_bytes(b"half")
+    assert FeatureFolder(tmp_path).video_ids == [".hidden", "a"]
+    FeatureFolder(tmp_path).read(".hidden")
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        [[-1e308, 1.0], [1e308, 2.0]],
+        [[1e308, 1e308], [1e308, 1e308]],
+        [[-100.0, -99.0], [-99.0, -98.0]],
+        [[0.0, 5e-324], [1.0, 1.0]],
+        [[0.0, 1.0], [5e-324, 1.0]],
+        [[np.inf, np.inf], [np.inf, np.inf]],
+    ],
+    ids=str,
+)
+def test_times_that_cannot_be_are_refused(tmp_path: Path, seconds: Any) -> None:
+    np.savez(tmp_path / "a.npz", features=np.ones((2, 3), np.float32), seconds=np.array(seconds))
+    with pytest.raises(FeatureError, match=r"times that (are none|are not equally far apart)"):
+        FeatureFolder(tmp_path).read("a", duration_s=5.0)
+
+
+def test_a_damaged_archive_costs_one_video(tmp_path: Path) -> None:
+    arrays = {"features": np.ones((2, 3), np.float32), "seconds": np.array([[0.0, 1.0], [1.0, 2.0]])}
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04")
+    np.savez(tmp_path / "b.npz", **arrays)  # type: ignore[arg-type]
+    np.save(tmp_path / "stray.npy", np.ones((3, 4)))
+    store = FeatureFolder(tmp_path)
+    assert store.layout_name == "tal-run"
+    assert store.read("b").data.shape == (2, 3)
+    with pytest.raises(ArrayFileError, match=r"a\.npz is damaged"):
+        store.read("a")
+
+
+# --- what was packed ------------------------------------------------------------------------------------------------------
+
+
+def test_a_kill_between_the_pack_and_its_names_is_noticed(tmp_path: Path) -> None:
+    """Whatever two of the three files are of another time than the third."""
+    files = ("JOINTFeatures.npy", "videoname.npy", "JOINTFeatures.json")
+    store = saved(tmp_path, "wtalc", "a", "b")
+    before = {name: (tmp_path / name).read_bytes() for name in files}
+    store.pack(["b", "a"])
+    after = {name: (tmp_path / name).read_bytes() for name in files}
+    np.testing.assert_array_equal(FeatureFolder(tmp_path).read("a").data, sequence("a").data)
+    for name in files:
+        (tmp_path / name).write_bytes(before[name])
+        with pytest.raises(FeatureError, match=r"is not what JOINTFeatures\.json says of it"):
+            FeatureFolder(tmp_path).read("a")
+        (tmp_path / name).write_bytes(after[name])
+    for damaged in (after[files[2]][:-20], b'{"format": "tal-run pack 1"}', b'{"format": "tal-run pack 2", "videos": {}}'):
+        (tmp_path / files[2]).write_bytes(damaged)
+        with pytest.raises(FeatureError, match=r"is not what JOINTFeatures\.json says of it"):
+            FeatureFolder(tmp_path).read("a")
+
+
+def test_what_was_made_anew_since_it_was_packed_is_not_verified(tmp_path: Path) -> None:
+    store = saved(tmp_path, "wtalc", "a", "b")
+    store.save("a", sequence("other"), RECIPE)
+    with pytest.raises(FeatureError, match=r"JOINTFeatures\.npy was packed of others"):
+        FeatureFolder(tmp_path).read("a")
+    assert FeatureFolder(tmp_path).read("b").record is not None
+    store.pack(["a", "b"])
+    np.testing.assert_array_equal(FeatureFolder(tmp_path).read("a").data, sequence("other").data)
+
+
+def test_a_pack_made_elsewhere_has_no_record_of_ours(tmp_path: Path) -> None:
+    saved(tmp_path, "wtalc", "a")
+    (tmp_path / "JOINTFeatures.json").unlink()
+    assert FeatureFolder(tmp_path).read("a").record is None
+
+
+def test_nothing_is_not_packed(tmp_path: Path) -> None:
+    saved(tmp_path, "wtalc", "a")
+    with pytest.raises(FeatureError, match="there are no features to put into"):
+        FeatureFolder(tmp_path).pack([])
+    with pytest.raises(ArrayFileError, match="cannot be packed"):
+        FeatureFolder(tmp_path).pack(["a", "absent"])
+    assert FeatureFolder(tmp_path).video_ids == ["a"]
 
 
 def test_records_come_back(tmp_path: Path) -> None:

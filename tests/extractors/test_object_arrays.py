@@ -232,6 +232,46 @@ def test_broken_programs_cost_a_sentence_and_no_memory(tmp_path: Path, program: 
         read_object_array(path)
 
 
+DOUBLING = b"K\x01" + b"2\x86" * 40  # 2^40 ends, of tuples of the one before twice
+OBJECTS_DTYPE = DTYPE % b"O8" + b"(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ftb"
+
+
+def nested(depth: int) -> bytes:
+    """A program that puts object arrays [1] into each other, so deep."""
+    opening = START + b"(K\x01K\x01\x85h\x07\x89]"
+    return (
+        b"\x80\x03" + OBJECTS_DTYPE + b"q\x070" + opening.removeprefix(b"\x80\x03") * depth + b"K\x05" + b"atb" * depth + b"."
+    )
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        START + b"(K\x01" + DOUBLING + OBJECTS_DTYPE + b"\x89]tb.",
+        b"\x80\x04" + DOUBLING + b"K\x01\x93.",
+        b"\x80\x03" + DOUBLING + b".",
+        nested(11),
+        nested(20_000),
+    ],
+    ids=["shape", "name", "result", "nested", "nested deep"],
+)
+@pytest.mark.timeout(20)
+def test_what_grows_when_it_is_printed_or_freed_is_refused(tmp_path: Path, program: bytes) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(raw(program))
+    with pytest.raises(ArrayFileError, match=r"x\.npy"):
+        read_object_array(path)
+
+
+def test_arrays_may_lie_in_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(raw(nested(10)))
+    value: Any = read_object_array(path)
+    for _ in range(10):
+        (value,) = value
+    assert value == 5
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_no_damage_does_more_than_raise(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:

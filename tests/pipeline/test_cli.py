@@ -123,7 +123,8 @@ def test_two_videos_of_one_name_keep_their_results_apart(make_video: Any, tmp_pa
         (["x/a.mp4", "y/b.mp4"], ["a", "b"]),
         (["x/a.mp4", "x/y/a.mp4", "x/c.mp4"], ["a", "y/a", "c"]),
         (["x/a.mp4", "x/a.avi"], ["a.mp4", "a.avi"]),
-        (["x/a.mp4", "x/a.avi", "y/a.mp4"], ["x/a.mp4", "x/a.avi", "y/a.mp4"]),
+        (["x/a.mp4", "x/a.avi", "y/a.mp4"], ["x/a.mp4", "x/a.avi", "y/a"]),
+        (["x/a.mp4", "y/b.mp4", "y/a.mp4"], ["x/a", "b", "y/a"]),  # a twin renames none but its twin
     ],
 )
 def test_ids_are_short_and_never_alike(paths: list[str], ids: list[str]) -> None:
@@ -134,7 +135,7 @@ def test_ids_lead_out_of_no_folder(tmp_path: Path) -> None:
     (tmp_path / "x" / "y").mkdir(parents=True)
     paths = [f"{tmp_path}/x/y/../../a.mp4", f"{tmp_path}/x/a.mp4", f"{tmp_path}/x/y/a.mp4.mp4"]
     ids = outputs.video_ids(paths)
-    assert ids == ["a", "x/a", "x/y/a.mp4"]
+    assert ids == ["a", "x/a", "a.mp4"]
     assert outputs.video_ids(["x.mp4", "x.mkv", "x.mp4.avi"]) == ["x.mp4", "x.mkv", "x.mp4.avi"]
 
 

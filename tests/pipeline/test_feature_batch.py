@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from tal_run.eval.annotations import GroundTruth, VideoTruth, write_activitynet
 from tal_run.extractors import registry
+from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.feature_layouts import LAYOUTS
 from tal_run.pipeline import cli, feature_batch
@@ -88,15 +90,16 @@ def test_what_is_damaged_or_outdated_is_made_again_and_said(
     whole = (out / "a.npz").read_bytes()
     watched.clear()
     (out / "a.npz").write_bytes(whole[:-7])
-    (out / "b.json").unlink()  # killed between the two
+    record = json.loads((out / "b.json").read_text())
+    (out / "b.json").write_text(json.dumps({**record, "files": {}}))  # killed between the two
     make_video("videos/c.mp4", [("red", 4.0)])
     result = run(videos, "-o", out)
     assert result.exit_code == 0
     assert watched == ["a", "b", "c"]
     assert lines(result) == [
         f"{out / 'a.npz'}: 4 x 3, made again: a.npz is damaged or was changed",
-        f"{out / 'b.npz'}: 4 x 3, made again: it has no record b.json",
-        f"{out / 'c.npz'}: 4 x 3, made again: it is of another video, or the video has changed",
+        f"{out / 'b.npz'}: 4 x 3, made again: it was not finished",
+        f"{out / 'c.npz'}: 4 x 3, made again: it is of another video, or the video has changed: it was made of c.mp4",
         "0 made, 0 kept, 3 made again, 0 failed",
     ]
     with np.load(out / "a.npz") as repaired, np.load(out / "c.npz") as changed:
@@ -290,3 +293,173 @@ def test_two_videos_of_one_name_keep_their_files_apart(make_video: Any, tmp_path
 def test_the_command_line_offers_every_layout() -> None:
     (option,) = (option for option in cli.features.params if option.name == "layout")
     assert list(option.type.choices) == list(LAYOUTS)  # type: ignore[attr-defined]
+
+
+# --- what is not tal-run's ------------------------------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("again", [(), ("--again",)])
+@pytest.mark.parametrize("ending", [".npz", ".json"])
+def test_a_video_is_never_written_over(
+    videos: Path, tmp_path: Path, watched: list[str], ending: str, again: tuple[str, ...]
+) -> None:
+    """Whatever it is called: a file that is named is tried."""
+    (videos / "a.mp4").rename(videos / f"a{ending}")
+    before = contents(videos)
+    result = run(videos / f"a{ending}", "-o", videos, *again)
+    assert result.exit_code == 1
+    assert f"a{ending} is a video and would be overwritten: choose another folder with -o" in result.stderr
+    assert contents(videos) == before
+    assert watched == []
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.json"])
+def test_a_link_to_a_video_is_never_written_over(videos: Path, tmp_path: Path, name: str) -> None:
+    before = contents(videos)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(videos / "b.mp4")
+    result = run(videos / "a.mp4", "-o", tmp_path / "out", "--again")
+    assert result.exit_code == 1
+    assert "is a video and would be overwritten" in result.stderr
+    assert contents(videos) == before
+
+
+def test_w_talcs_one_file_is_never_written_over_a_video(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "JOINTFeatures.npy").symlink_to(videos / "b.mp4")
+    before = contents(videos)
+    assert run(videos / "a.mp4", "-o", tmp_path / "out", "--layout", "wtalc", *WTALC, "--again").exit_code == 2
+    assert contents(videos) == before
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("tal-run", "a.json"),
+        ("tal-run", "a.npz"),
+        ("opentad", "a.npy"),
+        ("video_features", "a_fps.npy"),
+        ("wtalc", "per-video/a.npy"),
+        ("wtalc", "JOINTFeatures.npy"),
+        ("wtalc", "videoname.npy"),
+        ("wtalc", "JOINTFeatures.json"),
+    ],
+)
+def test_what_tal_run_did_not_make_is_not_overwritten(
+    videos: Path, tmp_path: Path, watched: list[str], layout: str, name: str
+) -> None:
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text('{"mine": 1}')
+    arguments = (videos / "a.mp4", "-o", out, "--layout", layout, *WTALC)
+    result = run(*arguments)
+    assert result.exit_code in (1, 2)
+    assert f"{out / name} is not tal-run's (no record of it is there): choose another folder with -o" in result.stderr
+    assert contents(out) == {out / name: b'{"mine": 1}'}
+    assert watched == []
+    assert run(*arguments, "--again").exit_code == 0
+    assert FeatureFolder(out, layout=layout).read("a").data.shape == (7, 3)
+
+
+def test_a_kill_before_the_record_leaves_files_that_are_tal_runs(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed so that nothing more is done, not even what `finally` says."""
+    from tal_run.extractors import feature_files
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        calls = iter([feature_files._write_record])
+        patch.setattr(feature_files, "_write_record", lambda *arguments: next(calls, lambda *_: None)(*arguments))
+        run(videos / "a.mp4", "-o", out)
+    assert {path.name for path in out.iterdir()} == {"a.npz", "a.json"}
+    with pytest.raises(TalRunError, match="it was not finished; have them made again"):
+        FeatureFolder(out, layout="tal-run").read("a")
+    assert "made again: it was not finished" in run(videos / "a.mp4", "-o", out).stderr
+    assert "1 kept" in run(videos / "a.mp4", "-o", out).stderr
+
+
+@pytest.mark.parametrize("layout", ["tal-run", "wtalc"])
+def test_a_name_that_is_too_long_is_a_sentence(videos: Path, tmp_path: Path, layout: str) -> None:
+    (videos / "a.mp4").rename(videos / f"{'a' * 251}.mp4")
+    result = run(videos, "-o", tmp_path / "out", "--layout", layout, *WTALC)
+    assert result.exit_code == 1
+    assert "(its name is too long): rename the video" in result.stderr
+    assert "2 made, 0 kept, 0 made again, 1 failed" in lines(result)
+
+
+def test_a_disk_that_is_full_is_suspected_where_numpy_does_not_say(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("480 requested and 12 written")
+
+    monkeypatch.setattr(np, "savez", full)
+    result = run(videos / "a.mp4", "-o", tmp_path / "out")
+    assert "(480 requested and 12 written): the disk may be full: free some space there, or choose" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_empty_name_is_no_folder(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(videos)
+    before = contents(videos)
+    result = run("a.mp4", "-o", "")
+    assert result.exit_code == 2
+    assert "-o is empty: give a folder" in result.stderr
+    assert contents(videos) == before
+
+
+def test_a_pipe_in_the_way_is_not_waited_for(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(videos / "a.mp4", "-o", out)
+    for name in ("a.npz", "a.json"):
+        (out / name).unlink()
+        os.mkfifo(out / name)
+        assert "is there and is no file" in run(videos / "a.mp4", "-o", out).stderr
+
+
+def test_without_a_video_nothing_is_packed(videos: Path, tmp_path: Path) -> None:
+    (videos / "a.mp4").write_text("no video")
+    assert run(videos / "a.mp4", "-o", tmp_path / "out", "--layout", "wtalc", *WTALC).exit_code == 1
+    assert contents(tmp_path / "out") == {}
+
+
+def test_a_newcomer_renames_none_but_its_namesake(videos: Path, tmp_path: Path, watched: list[str], make_video: Any) -> None:
+    run(videos, "-o", tmp_path / "out")
+    make_video("videos/sub/a.mp4", [("red", 3.0)])
+    assert "1 made, 3 kept" in run(videos, "-o", tmp_path / "out").stderr
+    assert watched == ["a", "b", "c", "a"]
+
+
+def test_a_kill_before_the_packs_record_leaves_a_pack_that_is_tal_runs(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tal_run.extractors import feature_pack
+
+    out = tmp_path / "out"
+    arguments = (videos, "-o", out, "--layout", "wtalc", *WTALC)
+    with monkeypatch.context() as patch:
+        calls = iter([feature_pack.Pack._write_record])
+        patch.setattr(feature_pack.Pack, "_write_record", lambda *values: next(calls, lambda *_: None)(*values))
+        run(*arguments)
+    with pytest.raises(TalRunError, match=r"is not what JOINTFeatures\.json says of it, perhaps as its making was cut off"):
+        FeatureFolder(out).read("a")
+    assert "0 made, 3 kept" in run(*arguments).stderr
+    assert FeatureFolder(out).read("a").data.shape == (7, 3)
+
+
+def test_the_list_of_missing_videos_is_never_written_over_a_video(make_video: Any, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    make_video("data/training/there.mp4", [("red", 3.0)])
+    write_activitynet(GroundTruth(videos=(VideoTruth(video_id="gone", subset="training"),)), data / "annotations.json")
+    out.mkdir()
+    (out / "missing_files.txt").symlink_to(data / "training" / "there.mp4")
+    before = contents(data)
+    result = run("--dataset", "synthetic", data, "-o", out)
+    assert result.exit_code == 1
+    assert "missing_files.txt leads to a video" in result.stderr
+    assert contents(data) == before
