@@ -57,7 +57,7 @@ def video_ids(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
             del names[0]
 
 
-def _text(name: str) -> str:
+def writable_text(name: str) -> str:
     """A name that can be written as UTF-8: bytes that are none in it become ``\\udcff`` and the like."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -99,7 +99,9 @@ def rendered(format_name: str, results: Results, external_data: Mapping[str, Any
     if format_name == "json":
         return _activitynet(results, external_data or {})
     rows = [
-        {"video_id": _text(video_id), **_rounded(found)} for video_id, detections in results.items() for found in detections
+        {"video_id": writable_text(video_id), **_rounded(found)}
+        for video_id, detections in results.items()
+        for found in detections
     ]
     if format_name == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -113,7 +115,7 @@ def rendered(format_name: str, results: Results, external_data: Mapping[str, Any
 def _activitynet(results: Results, external_data: Mapping[str, Any]) -> str:
     """ActivityNet's results form."""
     by_video = {
-        _text(video_id): [
+        writable_text(video_id): [
             {"label": row["label"], "score": row["score"], "segment": [row["start_s"], row["end_s"]]}
             for row in map(_rounded, detections)
         ]
@@ -125,7 +127,7 @@ def _activitynet(results: Results, external_data: Mapping[str, Any]) -> str:
 
 def _rounded(found: Detection) -> dict[str, Any]:
     return {
-        "label": _text(found.label),
+        "label": writable_text(found.label),
         "start_s": round(found.start_s, 3),
         "end_s": round(found.end_s, 3),
         "score": round(found.score, 6),
@@ -143,16 +145,16 @@ def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Ma
         },
         "head": {"name": detector.config.head, **asdict(detector.localization)},
         "queries": {
-            _text(match.query): {
+            writable_text(match.query): {
                 "exact": match.exact,
                 "classes": {found.label: round(found.affinity, 4) for found in match.classes},
-                "words_without_vector": [_text(word) for word in match.unknown_words],
+                "words_without_vector": [writable_text(word) for word in match.unknown_words],
             }
             for match in matches
         },
         "query_matching": asdict(detector.config.query),
         "top_classes": None if matches else detector.config.top_classes,
-        "videos": {_text(video_id): _video(result) for video_id, result in results.items()},
+        "videos": {writable_text(video_id): _video(result) for video_id, result in results.items()},
     }
 
 
@@ -163,7 +165,7 @@ def _video(result: VideoResult) -> dict[str, Any]:
     except OSError:
         digest = None  # it is gone by now; what was found in it stays true
     return {
-        "file": _text(result.path.name),
+        "file": writable_text(result.path.name),
         "sha256": digest,
         "duration_s": round(info.duration_s, 3),
         "frames": info.frame_count,
@@ -238,7 +240,7 @@ def write(target: Path, text: str) -> None:
     except OSError as error:
         raise cannot_write(target, error) from error
     except ValueError as error:
-        raise OutputError(f"cannot write {target} ({_text(str(error))}): choose another format") from error
+        raise OutputError(f"cannot write {target} ({writable_text(str(error))}): choose another format") from error
 
 
 def cannot_write(target: Path, error: OSError) -> OutputError:

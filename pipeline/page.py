@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from tal_run.extractors.wire import printable
 from tal_run.models import Detection
-from tal_run.pipeline.outputs import _text
+from tal_run.pipeline.outputs import writable_text
 
 if TYPE_CHECKING:
     from tal_run.pipeline.detector import VideoResult
@@ -63,7 +63,7 @@ def rendered(
         backbone=backbone,
         version=version("tal-run"),
     )
-    return _text(text)
+    return writable_text(text)
 
 
 def _section(name: str, result: VideoResult, beside: Path | None) -> _Section:

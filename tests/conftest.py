@@ -43,3 +43,13 @@ def weights() -> Iterator[Path]:
                 yield folder
             return
     pytest.skip("the MoViNet weights are not at hand: put them into a folder named in TAL_RUN_WEIGHTS")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for one another make small layers slow on a busy machine."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

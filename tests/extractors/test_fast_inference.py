@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,13 +18,7 @@ from tal_run.extractors.p3d import P3D199  # noqa: E402
 FEATURE = {"i3d_rgb": "feature", "i3d_flow": "feature", "c3d": "fc6", "p3d199_rgb": "feature", "p3d199_flow": "feature"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for one another make small layers slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("kind", ["i3d_rgb", "c3d", "p3d199_rgb"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -39,13 +38,7 @@ from tal_run.pipeline.train_starter import LABELS, TrainConfig, judge, loss_of, 
 STILL = AugmentConfig(camera_share=0, flicker=0, noise=0, boundary_share=0, mixed_share=0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for one another make small layers slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_clips(frames: list[NDArray[np.uint8]], classes: list[int]) -> Clips:
