@@ -86,10 +86,12 @@ class C3D(nn.Module):
         if tuple(clips.shape[2:]) != CLIP:
             raise BackboneError(f"C3D takes clips of exactly 16 frames of 112 x 112, got {list(clips.shape)}: crop them first")
         maps: Tensor = self.trunk(like_weights(clips, self.trunk.get_parameter("conv1.weight")))  # [B, 512, 1, 4, 4]
-        fc6 = F.relu(self.fc6(maps.flatten(1)))
-        if layer == "fc6":
-            return fc6.float()
-        return F.relu(self.fc7(self.dropout(fc6))).float()
+        fc6 = F.relu(self.fc6(maps.flatten(1))).float()
+        return fc6 if layer == "fc6" else self.fc7_of(fc6)
+
+    def fc7_of(self, fc6: Tensor) -> Tensor:
+        """Feature vectors of fc6 [B, 4096] as those of fc7 [B, 4096], float32."""
+        return F.relu(self.fc7(self.dropout(fc6).to(self.fc7.weight.dtype))).float()
 
     def classify(self, features: Tensor) -> Tensor:
         """Feature vectors of fc7 [B, 4096] as class logits [B, K]."""

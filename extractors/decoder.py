@@ -128,14 +128,24 @@ class Chunks:
 class Picture:
     """Turns decoded frames into what was asked for: scaled, turned, cropped RGB."""
 
-    def __init__(self, probe: Probe, *, short_side: int | None, crop: tuple[int, int] | None, is_turned: bool = False) -> None:
-        """`is_turned`: the decoder has turned the frames already."""
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        short_side: int | None = None,
+        size: tuple[int, int] | None = None,
+        crop: tuple[int, int] | None = None,
+        interpolation: str = "swscale",
+        is_turned: bool = False,
+    ) -> None:
+        """`is_turned`: the decoder has turned the frames already. `size` and `crop`: height and width."""
         self._orientation = Orientation() if is_turned else probe.orientation
         self._crop = crop
         shown = displayed_size(probe.stored, pixel_aspect=probe.pixel_aspect, orientation=probe.orientation)
-        scaled = resized(shown, short_side=short_side)
+        scaled = Size(size[1], size[0]) if size else resized(shown, short_side=short_side)
         self.size = Size(crop[1], crop[0]) if crop else scaled
         self._scaled = self._orientation.turn_size(scaled)
+        self._scale = self._by_opencv if interpolation == "opencv" else self._by_swscale
         self._reformatter = VideoReformatter()
         self._frame: av.VideoFrame | None = None
         self._converted: Pixels | None = None
@@ -143,13 +153,26 @@ class Picture:
     def of(self, frame: av.VideoFrame) -> Pixels:
         """RGB [H, W, 3] of size `size`; a frame that is shown again is not converted again."""
         if self._converted is None or frame is not self._frame:
-            width, height = self._scaled
-            small = self._reformatter.reformat(
-                frame, width=width, height=height, format="rgb24", interpolation="BILINEAR", threads=1
-            )
-            self._converted = crop_centre(self._orientation.turn(cast("Pixels", small.to_ndarray())), self._crop)
+            self._converted = crop_centre(self._orientation.turn(self._scale(frame)), self._crop)
             self._frame = frame
         return self._converted
+
+    def _by_swscale(self, frame: av.VideoFrame) -> Pixels:
+        width, height = self._scaled
+        return self._as_rgb(frame, width=width, height=height)
+
+    def _by_opencv(self, frame: av.VideoFrame) -> Pixels:
+        import cv2
+
+        cv2.setNumThreads(1)
+        full = self._as_rgb(frame, width=frame.width, height=frame.height)
+        return cast("Pixels", cv2.resize(full, self._scaled, interpolation=cv2.INTER_LINEAR))
+
+    def _as_rgb(self, frame: av.VideoFrame, *, width: int, height: int) -> Pixels:
+        converted = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation="BILINEAR", threads=1
+        )
+        return cast("Pixels", converted.to_ndarray())
 
 
 class _Decoder:
@@ -280,7 +303,14 @@ class Server:
         rate = Fraction(*request["rate"])
         kind = DecordDecoder if request["decoder"] == "decord" else PyAVDecoder
         decoder = kind(self._path, probe, threads=request["threads"] or sensible_threads(probe.stored))
-        picture = Picture(probe, short_side=request["short_side"], crop=request["crop"], is_turned=kind.turns)
+        picture = Picture(
+            probe,
+            short_side=request["short_side"],
+            size=request["size"],
+            crop=request["crop"],
+            interpolation=request["interpolation"],
+            is_turned=kind.turns,
+        )
         first = probe.times.first_samples(rate)
         chunks = Chunks(
             self._channel,

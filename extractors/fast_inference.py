@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tal_run.extractors.backbone import BackboneError
+from tal_run.extractors.backbone import BackboneError, Precision
 
-Precision = Literal["auto", "bfloat16", "float32"]
 Network = TypeVar("Network", bound=nn.Module)
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -40,10 +39,7 @@ def for_inference(network: Network, *, precision: Precision = "auto", device: st
     Raises:
         BackboneError: there is no such precision, or the device is not there.
     """
-    if precision == "auto":
-        precision = "bfloat16" if has_bfloat16(device) else "float32"
-    if precision not in _DTYPES:
-        raise BackboneError(f"there is no precision {precision!r}: choose one of auto, {', '.join(_DTYPES)}")
+    precision = resolved_precision(precision, device)
     ready = copy.deepcopy(network).eval().requires_grad_(False)
     fold_batch_norms(ready)
     for name, parameter in ready.named_parameters():
@@ -54,6 +50,19 @@ def for_inference(network: Network, *, precision: Precision = "auto", device: st
         return ready.to(device)
     except (RuntimeError, AssertionError) as error:
         raise BackboneError(f"{type(network).__name__} cannot work on {device!r}: {error}") from error
+
+
+def resolved_precision(precision: Precision, device: str = "cpu") -> Precision:
+    """``bfloat16`` or ``float32``: what ``auto`` comes to on that device, or what was asked for.
+
+    Raises:
+        BackboneError: there is no such precision.
+    """
+    if precision == "auto":
+        return "bfloat16" if has_bfloat16(device) else "float32"
+    if precision not in _DTYPES:
+        raise BackboneError(f"there is no precision {precision!r}: choose one of auto, {', '.join(_DTYPES)}")
+    return precision
 
 
 def has_bfloat16(device: str = "cpu") -> bool:

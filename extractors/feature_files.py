@@ -33,7 +33,7 @@ from tal_run.extractors.feature_layouts import (
     vectors,
 )
 from tal_run.extractors.feature_pack import Pack
-from tal_run.extractors.feature_record import ENDING, FeatureRecord, Recipe, RecordError, is_record, read_record, to_json
+from tal_run.extractors.feature_record import ENDING, FeatureRecipe, FeatureRecord, RecordError, is_record, read_record, to_json
 from tal_run.extractors.features import FeatureError, Features, FeatureSequence
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.timegrid import Sampling, TimeGrid
@@ -115,7 +115,7 @@ class FeatureFolder:
             return False
         return record is not None and record.layout == self.layout_name and not self._damage(video_id, record)
 
-    def fault(self, video_id: str, recipe: Recipe) -> str | None:
+    def fault(self, video_id: str, recipe: FeatureRecipe) -> str | None:
         """Why a video's files are not whole, or not of this recipe, as the end of a sentence; None: verified."""
         try:
             record = self._record(video_id)
@@ -128,7 +128,7 @@ class FeatureFolder:
         difference = record.difference(recipe)
         return f"it {difference}" if difference else self._damage(video_id, record)
 
-    def save(self, video_id: str, features: FeatureSequence, recipe: Recipe) -> None:
+    def save(self, video_id: str, features: FeatureSequence, recipe: FeatureRecipe) -> None:
         """Write a video's files and then their record, each whole or not at all, over whatever is there.
 
         Raises:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ class FlowRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class FeatureRecipe:
     """All that decides which features come out: the same recipe, the same features.
 
     Attributes:
@@ -49,6 +49,7 @@ class Recipe:
         weights: names and sha256 of the network's files.
         sampling: how the video was cut into windows.
         decoder: the decoder that was asked for: ``auto``, ``decord`` or ``pyav``.
+        settings: what else was not left to the backbone: crop, precision, what becomes of the last frames.
         flow: how optical flow was computed; None: there is none.
     """
 
@@ -57,6 +58,7 @@ class Recipe:
     weights: Mapping[str, str]
     sampling: Sampling
     decoder: str = "auto"
+    settings: Mapping[str, str] = field(default_factory=dict)
     flow: FlowRecipe | None = None
 
 
@@ -77,7 +79,7 @@ class FeatureRecord:
         notes: sentences about damage to the video and about padding.
     """
 
-    recipe: Recipe
+    recipe: FeatureRecipe
     video_file: str
     duration_s: float
     decoder: str
@@ -88,7 +90,7 @@ class FeatureRecord:
     tal_run: str
     notes: tuple[str, ...] = ()
 
-    def difference(self, wanted: Recipe) -> str | None:
+    def difference(self, wanted: FeatureRecipe) -> str | None:
         """Why these are not the features of another recipe, completing "it …"; None: they are."""
         made = self.recipe
         if made.video_sha256 != wanted.video_sha256:
@@ -101,6 +103,8 @@ class FeatureRecord:
             return f"has {made.sampling}, not {wanted.sampling}"
         if wanted.decoder not in ("auto", made.decoder, self.decoder):
             return f"was decoded with {printable(self.decoder)}, not {wanted.decoder}"
+        if made.settings != wanted.settings:
+            return f"was made with {_listed(made.settings)}, not {_listed(wanted.settings)}"
         if made.flow != wanted.flow:
             return "was made with other optical flow"
         return None
@@ -120,6 +124,7 @@ def to_json(record: FeatureRecord) -> str:
         "window_frames": recipe.sampling.window_frames,
         "offset_frames": recipe.sampling.middle_frames,
         "decoder": {"asked_for": recipe.decoder, "used": record.decoder},
+        "settings": dict(recipe.settings),
         "flow": None if recipe.flow is None else asdict(recipe.flow),
         "layout": record.layout,
         "streams": dict(record.streams),
@@ -147,12 +152,13 @@ def from_json(text: str) -> FeatureRecord:
             window_frames=_number(document["window_frames"]),
             offset_frames=_number(document["offset_frames"]),
         )
-        recipe = Recipe(
+        recipe = FeatureRecipe(
             video_sha256=_as(str, video["sha256"]),
             backbone=_as(str, document["backbone"]),
             weights=_names(document["weights"], str),
             sampling=sampling,
             decoder=_as(str, decoder["asked_for"]),
+            settings=_names(document.get("settings", {}), str),  # which the first records did not have
             flow=None
             if flow is None
             else FlowRecipe(backend=_as(str, flow["backend"]), parameters=_as(dict, flow["parameters"])),
@@ -216,6 +222,10 @@ def _check(record: FeatureRecord) -> None:
     for name in record.files:
         if name in ("", ".", "..") or "/" in name or "\0" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
             raise ValueError("a file name that is none")
+
+
+def _listed(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(settings.items())) or "the default settings"
 
 
 def _as(kind: type[Value], value: Any) -> Value:

@@ -1,6 +1,7 @@
 """From a video to a ``FeatureSequence``: what the backbone saw, window by window, with its place in time.
 
-Frames stream through: of the video, only one window of small frames is held at a time, whatever its length.
+Frames stream through: of the video, a few chunks and one window are held at a time, whatever its length. Backbones that look
+at motion get it from ``two_streams``.
 """
 
 from __future__ import annotations
@@ -8,25 +9,29 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.backbone import Backbone, WindowConfig
+from tal_run.extractors.backbone import Backbone, BackboneError, Rows, WindowConfig
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.feature_record import FeatureRecord
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.registry import create_backbone
 from tal_run.extractors.timegrid import TimeGrid
-from tal_run.extractors.video import VideoInfo, open_video
+from tal_run.extractors.two_streams import FlowConfig, ahead, with_flow
+from tal_run.extractors.video import VideoInfo, native_rate, open_video
 
 STEP = "watching"
 STREAMS = ("rgb", "flow")
 STEP_TOLERANCE = 0.05  # 29.97 fps for 30 is the same to a head; 25 for 30 is not
 
 Frames = NDArray[np.uint8]
-Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
+# arrays of the same frames [n, H, W, C]: pictures and, if the backbone looks at it, flow
+Clip = tuple[NDArray[Any], ...]
 
 
 class FeatureError(TalRunError):
@@ -91,13 +96,15 @@ class FeatureSequence(Features):
         video: what was found out about the file.
         decoder: the decoder that gave the frames, ``decord`` or ``pyav``.
         notes: sentences about damage, in the order it was met, and about padding.
-        padded: the video was shorter than one window; its last frame was repeated.
+        padded: the video was shorter than one window, which was filled up.
+        flow_backend: what computed the optical flow; None: nothing did.
     """
 
     video: VideoInfo
     decoder: str
     notes: tuple[str, ...] = ()
     padded: bool = False
+    flow_backend: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +164,7 @@ def extract(
     backbone: Backbone | str,
     windows: WindowConfig | None = None,
     decoder: str = "auto",
+    flow: FlowConfig | None = None,
     hook: Hook = ignore_progress,
 ) -> FeatureSequence:
     """Watch a video with a backbone.
@@ -166,52 +174,72 @@ def extract(
         backbone: the network, with its preprocessing, or the name of one (``EXTRACTORS``).
         windows: how the video is cut; None: as the backbone likes it.
         decoder: ``auto``, ``decord`` or ``pyav``.
+        flow: how motion is computed for a backbone that looks at it; None: TV-L1 as OpenCV's on CPUs, by what suits the device.
         hook: told of the seconds of video that have been watched.
 
     Raises:
         VideoError: the file cannot be read as a video.
-        BackboneError, WeightsError: there is no such backbone, or its weights cannot be had.
+        BackboneError, WeightsError: there is no such backbone, its weights cannot be had, or the video is too short for it.
+        FlowError: there is no such way to compute flow, or not on this machine.
     """
     if isinstance(backbone, str):
         backbone = create_backbone(backbone, hook=hook)
     windows = windows or backbone.default_windows
+    flow = flow or FlowConfig()
+    stream = flow.stream(backbone.device, hook=hook) if "flow" in backbone.streams else None
+    wanted = backbone.preprocessing
     with open_video(video, decoder=decoder) as reader:
         duration_s = reader.info.duration_s
-        expected = windows.count(max(1, int(np.ceil(duration_s * windows.fps))))
+        windows = windows.at(native_rate(reader.info))
+        expected = windows.count(max(1, int(np.ceil(duration_s * windows.rate))))
         data, logits = _Rows(expected), _Rows(expected)
         hook(STEP, completed=0.0, total=duration_s)
-        chunks = reader.frames(fps=windows.fps, short_side=backbone.preprocessing.short_side, crop=backbone.preprocessing.crop)
+        chunks = reader.frames(
+            fps=windows.rate,
+            short_side=wanted.short_side,
+            size=wanted.size,
+            crop=wanted.crop if stream is None else None,  # flow is computed on whole frames
+            interpolation=wanted.interpolation,
+        )
+        frames = (chunk.frames for chunk in chunks)
+        clips: Iterator[Clip] = (
+            ((chunk,) for chunk in frames) if stream is None else with_flow(frames, stream, crop=wanted.crop, jpeg=flow.jpeg)
+        )
         frames_seen = 0
         see = _remembering_the_last(backbone)
-        for window, frames_seen in cut_into_windows((chunk.frames for chunk in chunks), windows):
-            feature, logit = see(window)
-            data.append(feature)
-            logits.append(logit)
-            hook(STEP, completed=min(frames_seen / windows.fps, duration_s), total=duration_s)
+        with nullcontext(clips) if stream is None else ahead(clips) as ready:
+            for window, frames_seen in cut_into_windows(ready, windows):
+                feature, logit = see(window)
+                data.append(feature)
+                if logit is not None:
+                    logits.append(logit)
+                hook(STEP, completed=min(frames_seen / windows.rate, duration_s), total=duration_s)
         hook(STEP, completed=duration_s, total=duration_s)
         padded = frames_seen < windows.window_frames
+        width = data.filled.shape[1] // len(backbone.streams)
         return FeatureSequence(
             data=data.filled,
-            stream_dims=(("rgb", data.filled.shape[1]),),
+            stream_dims=tuple((name, width) for name in backbone.streams),
             grid=TimeGrid(step_s=windows.step_s, window_s=windows.window_s, count=len(data.filled), duration_s=duration_s),
-            logits=logits.filled,
+            logits=logits.filled if backbone.labels else None,
             labels=backbone.labels,
             video=reader.info,
             decoder=reader.decoder,
             notes=(*reader.notes, *([_too_short(duration_s, windows)] if padded else [])),
             padded=padded,
+            flow_backend=None if stream is None else stream.backend,
             multi_label=backbone.multi_label,
         )
 
 
-def _remembering_the_last(backbone: Backbone) -> Callable[[Frames], Rows]:
+def _remembering_the_last(backbone: Backbone) -> Callable[[Clip], Rows]:
     """The backbone, which is not asked again about a window like the one before: frozen stretches may last for hours."""
-    last: tuple[Frames, Rows] | None = None
+    last: tuple[Clip, Rows] | None = None
 
-    def see(window: Frames) -> Rows:
+    def see(window: Clip) -> Rows:
         nonlocal last
-        if last is None or not np.array_equal(last[0], window):
-            last = window, backbone(window)
+        if last is None or not all(map(np.array_equal, last[0], window)):
+            last = window, backbone(*window)
         return last[1]
 
     return see
@@ -219,32 +247,51 @@ def _remembering_the_last(backbone: Backbone) -> Callable[[Frames], Rows]:
 
 def _too_short(duration_s: float, windows: WindowConfig) -> str:
     return (
-        f"the video is shorter ({duration_s:.2f} s) than one window of the backbone ({windows.window_s:.2f} s): its last "
-        "frame was repeated, so take the scores with care"
+        f"the video is shorter ({duration_s:.2f} s) than one window of the backbone ({windows.window_s:.2f} s): its "
+        f"{'frames were' if windows.short == 'loop' else 'last frame was'} repeated, so take the scores with care"
     )
 
 
-def cut_into_windows(chunks: Iterator[NDArray[np.uint8]], windows: WindowConfig) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Cut a stream of frames into windows; where the stream ends inside the last one, its last frame is repeated.
+def cut_into_windows(clips: Iterator[Clip], windows: WindowConfig) -> Iterator[tuple[Clip, int]]:
+    """Cut a stream of frames into windows; ``WindowConfig`` says what happens where the stream ends.
+
+    Args:
+        clips: the stream in pieces: arrays [n, ...] of the same n frames.
+        windows: how it is cut.
 
     Yields:
-        A window, uint8 [window_frames, H, W, 3], and how many frames of the stream have been seen by then.
+        A window, arrays [window_frames, ...], and how many frames of the stream have been seen by then.
+
+    Raises:
+        BackboneError: the stream is shorter than a window, and such streams are to be refused.
     """
-    held: NDArray[np.uint8] | None = None  # frames from the next window's start on
+    held: Clip = ()  # frames from the next window's start on
     seen, skip = 0, 0  # skip: frames to drop where windows are further apart than they are long
-    for chunk in chunks:
-        seen += len(chunk)
-        held = chunk if held is None else np.concatenate([held, chunk])
-        dropped = min(skip, len(held))
-        held, skip = held[dropped:], skip - dropped
-        while len(held) >= windows.window_frames:
-            yield held[: windows.window_frames], seen - len(held) + windows.window_frames
-            dropped = min(windows.stride_frames, len(held))
-            held, skip = held[dropped:], windows.stride_frames - dropped
+    for clip in clips:
+        seen += len(clip[0])
+        held = tuple(np.concatenate(pair) for pair in zip(held, clip, strict=True)) if held else clip
+        dropped = min(skip, len(held[0]))
+        held, skip = _from(held, dropped), skip - dropped
+        while len(held[0]) >= windows.window_frames:
+            yield tuple(array[: windows.window_frames] for array in held), seen - len(held[0]) + windows.window_frames
+            dropped = min(windows.stride_frames, len(held[0]))
+            held, skip = _from(held, dropped), windows.stride_frames - dropped
+    if not seen:
+        return
+    if seen < windows.window_frames and windows.short == "refuse":
+        raise BackboneError(
+            f"the video has {seen} frames, fewer than one window of {windows.window_frames}: leave out --short refuse, or "
+            "the video"
+        )
     windows_complete = 0 if seen < windows.window_frames else 1 + (seen - windows.window_frames) // windows.stride_frames
-    if held is not None and len(held) and windows_complete < windows.count(seen):
-        padding = np.repeat(held[-1:], windows.window_frames - len(held), axis=0)
-        yield np.concatenate([held, padding]), seen
+    if len(held[0]) and windows_complete < windows.count(seen):
+        places = np.arange(windows.window_frames)
+        again = places % seen if windows.short == "loop" and not windows_complete else np.minimum(places, len(held[0]) - 1)
+        yield tuple(array[again] for array in held), seen
+
+
+def _from(clip: Clip, start: int) -> Clip:
+    return tuple(array[start:] for array in clip)
 
 
 class _Rows:

@@ -50,6 +50,7 @@ __all__ = [
     "FlowError",
     "FlowStream",
     "TVL1Params",
+    "best_backend",
     "from_uint8",
     "quantize",
     "to_uint8",
@@ -203,12 +204,11 @@ class FlowStream:
         threads: int | None = None,
         hook: Hook = ignore_progress,
     ) -> None:
-        if backend != AUTO and backend not in BACKENDS:
-            raise FlowError(f"there is no flow backend {backend!r}: choose one of {', '.join((AUTO, *BACKENDS))}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be 1 at least, got {threads}")
         self._options = FlowOptions(params=params or TVL1Params(), device=device, threads=threads or usable_cores(), hook=hook)
-        self.backend = _best_backend(self._options) if backend == AUTO else backend
+        self.backend = best_backend(backend, params=self._options.params, device=device)
+        logger.info("optical flow: backend %s, device %s, %d threads", self.backend, device, self._options.threads)
         self._implementation = BACKENDS[self.backend](self._options)
         self._size: tuple[int, int] | None = None
 
@@ -298,16 +298,22 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _best_backend(options: FlowOptions) -> str:
-    if options.device != "cpu":
-        from tal_run.extractors.flow_opencv import has_cuda
+def best_backend(name: str, *, params: TVL1Params, device: str) -> str:
+    """The backend of that name; for ``auto``, what suits the device best.
 
-        # the CUDA version has no median, so it serves only where none is asked for
-        name = "opencv-cuda" if has_cuda() and options.params.median <= 1 else "torch"
-    else:
-        name = "numba"
-    logger.info("optical flow: backend %s, device %s, %d threads", name, options.device, options.threads)
-    return name
+    Raises:
+        FlowError: there is no backend of that name.
+    """
+    if name != AUTO and name not in BACKENDS:
+        raise FlowError(f"there is no flow backend {name!r}: choose one of {', '.join((AUTO, *BACKENDS))}")
+    if name != AUTO:
+        return name
+    if device == "cpu":
+        return "numba"
+    from tal_run.extractors.flow_opencv import has_cuda
+
+    # the CUDA version has no median, so it serves only where none is asked for
+    return "opencv-cuda" if has_cuda() and params.median <= 1 else "torch"
 
 
 def _checked(frames: ArrayLike) -> NDArray[np.uint8]:

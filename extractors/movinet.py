@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.backbone import BackboneError, Preprocessing, WindowConfig
+from tal_run.extractors.backbone import BackboneError, BackboneOptions, Preprocessing, Rows, WindowConfig
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsFile, locate
 
@@ -51,30 +51,36 @@ class MoViNetA0Stream:
     """The pretrained network with its preprocessing and its labels.
 
     Args:
+        options: nothing but the defaults.
         hook: told of downloads.
 
     Raises:
         WeightsError: the weights are not on this machine and cannot be downloaded.
-        BackboneError: the package that runs it is not installed, or cannot be loaded.
+        BackboneError: the package that runs it is not installed, or cannot be loaded; or it cannot work as asked.
     """
 
     name: ClassVar[str] = "movinet-a0-stream"
     knows: ClassVar[str] = "600 actions of Kinetics"
+    streams: ClassVar[tuple[str, ...]] = ("rgb",)
+    has_labels: ClassVar[bool] = True
     multi_label: ClassVar[bool] = False
     feature_dim: ClassVar[int] = 480
     files: ClassVar[tuple[WeightsFile, ...]] = (NETWORK, LABELS)
     # 172 pixels is A0's resolution; short side and centre crop, as networks of its kind are evaluated
-    preprocessing: ClassVar[Preprocessing] = Preprocessing(short_side=172, crop=(172, 172))
+    preprocessing = Preprocessing(short_side=172, crop=(172, 172))
     # 5 frames a second is what A0 was trained at; 8 frames see 1.6 s, a new window each 0.8 s
     default_windows: ClassVar[WindowConfig] = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
 
-    def __init__(self, *, hook: Hook = ignore_progress) -> None:
+    def __init__(self, *, options: BackboneOptions | None = None, hook: Hook = ignore_progress) -> None:
+        (options or BackboneOptions()).check_plain(self.name)
+        self.device = "cpu"
+        self.settings: Mapping[str, str] = {}
         network_path, labels_path = locate(*self.files, hook=hook)
         self.weights: Mapping[str, str] = {file.file_name: file.sha256 for file in self.files if file.sha256 is not None}
         self.labels = tuple(labels_path.read_text(encoding="utf-8").splitlines())
         self._network = _StatefulNetwork(network_path)
 
-    def __call__(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, frames: NDArray[np.uint8], flow: NDArray[np.float32] | None = None, /) -> Rows:
         """One window of frames, uint8 RGB [T, 172, 172, 3], as (features [480], logits [600])."""
         return self._network.run(frames)
 

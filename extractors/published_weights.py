@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tal_run.extractors.checkpoints import made_from
 from tal_run.extractors.hooks import Hook, ignore_progress
-from tal_run.extractors.recipes import C3D_RGB, I3D_FLOW, I3D_RGB, P3D_FLOW, P3D_RGB, Recipe
+from tal_run.extractors.recipes import C3D_RGB, I3D_FLOW, I3D_RGB, P3D_FLOW, P3D_RGB, InputRecipe
 from tal_run.extractors.weights import WeightsError, WeightsFile, locate
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class PublishedWeights:
     """
 
     file: WeightsFile
-    recipe: Recipe
+    recipe: InputRecipe
     label_file: WeightsFile | None = None
     mean_file: WeightsFile | None = None
 

@@ -1,14 +1,15 @@
 """From decoded frames to what the published networks were trained on: size, crops, range. One recipe a checkpoint.
 
-    RGB   frames uint8 [T, H, W, 3] - resized -> crops -> network_input -> float32 [3, T, S, S]
-    flow  frames -> resized -> grey -> TV-L1 [T-1, H, W, 2] in pixels a frame (x, y) -> crops -> network_input -> [2, T-1, S, S]
+    RGB   decoder (size) -> frames uint8 [T, H, W, 3] -> crops -> network_input -> float32 [3, T, S, S]
+    flow  frames -> grey -> TV-L1 [T, H, W, 2] in pixels a frame (x, y) -> crops -> network_input -> float32 [2, T, S, S]
 
 What is easily done differently, and is so in other people's features:
 
 - Interpolation is bilinear with pixels' centres at halves and without smoothing, in OpenCV's fixed point (``INTER_LINEAR``)
   and so in whole grey levels, less than one from the exact value; then come crops. Flow is computed on frames of the final
-  size and never resized itself.
-- Short sides come out exactly; long sides are rounded to the nearest pixel, halves up.
+  size, before crops, and never resized itself.
+- Short sides come out exactly; long sides are rounded to the nearest pixel, halves to even ones.
+- The flow that belongs to a frame is that to the next one; the last frame of a video has that of the one before.
 - Grey is ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, in OpenCV's fixed point, rounded to whole levels.
 - Centre crops begin at (H - S) // 2 and (W - S) // 2. Ten crops are the four corners and the centre, then the same mirrored; a
   mirrored flow points the other way in x. A whole frame is not cropped.
@@ -24,14 +25,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.backbone import BackboneError
+from tal_run.extractors.backbone import BackboneError, Crop, Preprocessing
 
-Crop = Literal["center", "ten", "whole"]
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class InputRecipe:
     """What a checkpoint wants to see.
 
     Attributes:
@@ -54,22 +54,24 @@ class Recipe:
     deviation: tuple[float, ...]
     flow_bound: float = 20.0
 
-    def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width to which frames of the given size are brought."""
-        if isinstance(self.size, tuple):
-            return self.size
-        short = min(height, width)
-        return (2 * height * self.size + short) // (2 * short), (2 * width * self.size + short) // (2 * short)
+    def preprocessing(self, crop: Crop) -> Preprocessing:
+        """What is asked of the decoder, for clips that are then cut by ``crops``; whole frames are left whole."""
+        return Preprocessing(
+            short_side=None if isinstance(self.size, tuple) else self.size,
+            size=self.size if isinstance(self.size, tuple) else None,
+            crop=(self.side, self.side) if crop == "center" else None,
+            interpolation="opencv",
+        )
 
 
 # Carreira & Zisserman's code: x * 2 / 255 - 1, and flow / 20 after clipping
-I3D_RGB = Recipe(stream="rgb", frames=16, fps=25.0, size=256, side=224, mean=(127.5,) * 3, deviation=(127.5,) * 3)
-I3D_FLOW = Recipe(stream="flow", frames=16, fps=25.0, size=256, side=224, mean=(0.0,) * 2, deviation=(20.0,) * 2)
+I3D_RGB = InputRecipe(stream="rgb", frames=16, fps=25.0, size=256, side=224, mean=(127.5,) * 3, deviation=(127.5,) * 3)
+I3D_FLOW = InputRecipe(stream="flow", frames=16, fps=25.0, size=256, side=224, mean=(0.0,) * 2, deviation=(20.0,) * 2)
 # Tran et al. subtract the mean clip of Sports-1M, which is a file of its own (``published_weights.mean_clip``)
-C3D_RGB = Recipe(stream="rgb", frames=16, fps=None, size=(128, 171), side=112, mean=(0.0,) * 3, deviation=(1.0,) * 3)
+C3D_RGB = InputRecipe(stream="rgb", frames=16, fps=None, size=(128, 171), side=112, mean=(0.0,) * 3, deviation=(1.0,) * 3)
 # Qiu et al.: 182 x 242, 160 x 160 of it; the port: ImageNet's means and deviations of 0..1, and 0.5 and their mean for flow
 # that -20..20 was made 0..1 of
-P3D_RGB = Recipe(
+P3D_RGB = InputRecipe(
     stream="rgb",
     frames=16,
     fps=None,
@@ -78,19 +80,9 @@ P3D_RGB = Recipe(
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
     deviation=(0.229 * 255, 0.224 * 255, 0.225 * 255),
 )
-P3D_FLOW = Recipe(stream="flow", frames=16, fps=None, size=(182, 242), side=160, mean=(0.0,) * 2, deviation=(0.226 * 40,) * 2)
-
-
-def resized(frames: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
-    """Frames uint8 [T, H, W, 3] or [T, H, W] in the recipe's size; those that have it are given back as they are."""
-    import cv2
-
-    height, width = recipe.size_of(*frames.shape[1:3])
-    if frames.shape[1:3] == (height, width):
-        return frames
-    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR) for frame in frames]).astype(
-        np.uint8, copy=False
-    )
+P3D_FLOW = InputRecipe(
+    stream="flow", frames=16, fps=None, size=(182, 242), side=160, mean=(0.0,) * 2, deviation=(0.226 * 40,) * 2
+)
 
 
 def grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -100,7 +92,7 @@ def grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]).astype(np.uint8, copy=False)
 
 
-def crops(pixels: Pixels, recipe: Recipe, *, crop: Crop = "center") -> list[Pixels]:
+def crops(pixels: Pixels, recipe: InputRecipe, *, crop: Crop = "center") -> list[Pixels]:
     """Frames [T, H, W, 3] or flow [T, H, W, 2] as one clip (``center``, ``whole``) or ten, each [T, S, S, C]; views mostly.
 
     Raises:
@@ -122,7 +114,7 @@ def crops(pixels: Pixels, recipe: Recipe, *, crop: Crop = "center") -> list[Pixe
     return chosen if crop == "center" else chosen + [_mirrored(piece) for piece in chosen]
 
 
-def network_input(pixels: Pixels, recipe: Recipe, *, mean_clip: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+def network_input(pixels: Pixels, recipe: InputRecipe, *, mean_clip: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """A clip as its network takes it.
 
     Args:

@@ -5,18 +5,32 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from tal_run.extractors import movinet
-from tal_run.extractors.backbone import Backbone, BackboneError
+from tal_run.extractors.backbone import Backbone, BackboneError, BackboneOptions
+from tal_run.extractors.clip_networks import C3DFc6, C3DFc7, I3DFlow, I3DRgb, I3DTwoStream, P3DRgb, P3DTwoStream
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.starter import Starter
 from tal_run.extractors.weights import at_hand
 
-# the strongest first; the last one comes with tal-run
 EXTRACTORS: dict[str, type[Backbone]] = {
-    "movinet-a0-stream": movinet.MoViNetA0Stream,
-    "starter": Starter,
+    backbone.name: backbone
+    for backbone in (
+        I3DTwoStream,
+        I3DRgb,
+        I3DFlow,
+        movinet.MoViNetA0Stream,
+        C3DFc6,
+        C3DFc7,
+        P3DTwoStream,
+        P3DRgb,
+        Starter,
+    )
 }
+# what ``auto`` may take, the strongest first; the last one comes with tal-run
+STRENGTH = (I3DTwoStream.name, movinet.MoViNetA0Stream.name, Starter.name)
+# what is worth a download to whoever has only weaker ones: small, and quick on any machine
+RECOMMENDED = movinet.MoViNetA0Stream.name
 # what a backbone needs beside what all of them need: ``auto`` passes over one whose package is not installed
-PACKAGES = {"movinet-a0-stream": movinet.PACKAGE}
+PACKAGES = {movinet.MoViNetA0Stream.name: movinet.PACKAGE}
 AUTO = "auto"
 DEFAULT_BACKBONE = AUTO
 
@@ -28,7 +42,7 @@ def resolve(name: str) -> str:
         BackboneError: there is no backbone of that name.
     """
     if name == AUTO:
-        return next(known for known, backbone in EXTRACTORS.items() if _is_installed(known) and at_hand(*backbone.files))
+        return next(known for known in STRENGTH if _is_installed(known) and at_hand(*EXTRACTORS[known].files))
     if name not in EXTRACTORS:
         raise BackboneError(f"there is no backbone {name!r}: choose one of {', '.join((AUTO, *EXTRACTORS))}")
     return name
@@ -39,16 +53,17 @@ def _is_installed(name: str) -> bool:
 
 
 def stronger(name: str) -> str | None:
-    """The strongest backbone, if that is another one than ``name``."""
-    strongest = next(iter(EXTRACTORS))
-    return None if name == strongest else strongest
+    """The recommended backbone, if ``name`` is a weaker one."""
+    return RECOMMENDED if name in STRENGTH[STRENGTH.index(RECOMMENDED) + 1 :] else None
 
 
-def create_backbone(name: str = DEFAULT_BACKBONE, *, hook: Hook = ignore_progress) -> Backbone:
+def create_backbone(
+    name: str = DEFAULT_BACKBONE, *, options: BackboneOptions | None = None, hook: Hook = ignore_progress
+) -> Backbone:
     """The backbone of that name, its weights found or downloaded; ``auto`` downloads nothing.
 
     Raises:
-        BackboneError: there is no backbone of that name.
+        BackboneError: there is no backbone of that name, or it cannot work as the options say.
         WeightsError: its weights cannot be had.
     """
-    return EXTRACTORS[resolve(name)](hook=hook)
+    return EXTRACTORS[resolve(name)](options=options, hook=hook)

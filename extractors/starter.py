@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.backbone import BackboneError, Preprocessing, WindowConfig
+from tal_run.extractors.backbone import BackboneError, BackboneOptions, Preprocessing, Rows, WindowConfig
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsError, WeightsFile, sha256_of
@@ -38,7 +38,8 @@ CARD_NAME = "starter.json"
 SHA256 = "sha256"  # the card's entry of that
 
 # What made video is drawn at (320 x 240), shrunk: people are mostly 24 to 76 pixels tall.
-PREPROCESSING = Preprocessing(short_side=96, crop=(96, 128))
+CROP = (96, 128)
+PREPROCESSING = Preprocessing(short_side=96, crop=CROP)
 # 2 s tell a squat from a clean and jerk, a run-up with a javelin from one without; a look each 0.375 s places the ends
 WINDOWS = WindowConfig(fps=8, window_frames=16, stride_frames=3)
 
@@ -67,26 +68,34 @@ class Starter:
     """The shipped network with its preprocessing and its labels.
 
     Args:
-        device: where torch computes, ``cpu`` or ``cuda``.
+        options: the device; it sees the centre of frames only, in single precision.
         path: other weights of the same kind; None: those that come with tal-run.
         hook: never called; nothing is downloaded.
 
     Raises:
         WeightsError: the weights are missing or not of this kind.
-        BackboneError: torch or another package that it needs is not installed, or the device is not there.
+        BackboneError: torch or another package that it needs is not installed, or it cannot work as asked.
     """
 
     name: ClassVar[str] = "starter"
     knows: ClassVar[str] = "12 actions, learnt from drawn video: not to be relied on in real video"
+    streams: ClassVar[tuple[str, ...]] = ("rgb",)
+    has_labels: ClassVar[bool] = True
     feature_dim: ClassVar[int] = 256
-    preprocessing: ClassVar[Preprocessing] = PREPROCESSING
+    preprocessing = PREPROCESSING
     default_windows: ClassVar[WindowConfig] = WINDOWS
     files: ClassVar[tuple[WeightsFile, ...]] = ()
     multi_label: ClassVar[bool] = True  # a sigmoid a class, not a softmax over them
 
     def __init__(
-        self, *, device: str = "cpu", path: str | os.PathLike[str] | None = None, hook: Hook = ignore_progress
+        self,
+        *,
+        options: BackboneOptions | None = None,
+        path: str | os.PathLike[str] | None = None,
+        hook: Hook = ignore_progress,
     ) -> None:
+        options = options or BackboneOptions()
+        options.check_plain(self.name, device=True)
         with _importing():
             import torch
         self._torch = torch
@@ -97,15 +106,16 @@ class Starter:
         self.recipe = weights.recipe
         self.weights: Mapping[str, str] = {WEIGHTS_NAME: weights.sha256}
         try:
-            self._network = weights.network.to(device)
+            self._network = weights.network.to(options.device)
         except (RuntimeError, AssertionError) as error:
-            raise BackboneError(f"the starter cannot work on {device!r}: {error}") from error
-        self._device = device
+            raise BackboneError(f"the starter cannot work on {options.device!r}: {error}") from error
+        self.device = options.device
+        self.settings: Mapping[str, str] = {}
 
-    def __call__(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, frames: NDArray[np.uint8], flow: NDArray[np.float32] | None = None, /) -> Rows:
         """One window of frames, uint8 RGB [T, 96, 128, 3], as (features [256], logits [K])."""
         with self._torch.inference_mode(), _one_thread(self._torch):
-            features = self._network.features(self._torch.from_numpy(np.array(frames[None])).to(self._device))  # [1, D]
+            features = self._network.features(self._torch.from_numpy(np.array(frames[None])).to(self.device))  # [1, D]
             logits = self._network.classify(features)
         return features[0].cpu().numpy(), logits[0].cpu().numpy()
 
@@ -260,7 +270,7 @@ def _preprocessing() -> dict[str, Any]:
     """What a file of weights was trained on, in JSON's terms."""
     return {
         "short_side": PREPROCESSING.short_side,
-        "crop": list(PREPROCESSING.crop),
+        "crop": list(CROP),
         "fps": WINDOWS.fps,
         "window_frames": WINDOWS.window_frames,
     }

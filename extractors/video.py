@@ -63,6 +63,7 @@ logger = logging.getLogger(__name__)
 MAX_FPS = 10_000
 # With samples closer together decord is the slower one (see above).
 SPARSE_INTERVAL_S = 1
+RATE_TOLERANCE = 2e-4  # 29.97 is 1e-3 from 30
 T = TypeVar("T")
 
 
@@ -142,6 +143,19 @@ def probe(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -
         return video.info
 
 
+def native_rate(info: VideoInfo) -> float:
+    """Frames a second at which each of a video's frames is sampled once, as far as their times are even.
+
+    A container's times are rounded, so the usual rates, whole numbers and those times 1000 / 1001, are taken to be meant by
+    what is within 0.02 % of them.
+    """
+    usual = (Fraction(round(info.frame_rate)), Fraction(round(info.frame_rate * 1.001) * 1000, 1001))
+    nearest = min(usual, key=lambda rate: abs(rate - Fraction(info.frame_rate)))
+    if nearest and abs(float(nearest) - info.frame_rate) <= RATE_TOLERANCE * info.frame_rate:
+        return float(nearest)
+    return info.frame_rate
+
+
 def why_not_decord(info: VideoInfo) -> str | None:
     """Why decord cannot be trusted with this file; None where it can."""
     distrust = {
@@ -199,12 +213,19 @@ class Video:
             self._processes.pop().close()
 
     def frames(
-        self, *, fps: float | Fraction, short_side: int | None = None, crop: tuple[int, int] | None = None
+        self,
+        *,
+        fps: float | Fraction,
+        short_side: int | None = None,
+        size: tuple[int, int] | None = None,
+        crop: tuple[int, int] | None = None,
+        interpolation: Literal["swscale", "opencv"] = "swscale",
     ) -> Iterator[FrameChunk]:
         """What is on screen at 0, 1 / fps, 2 / fps, … to the end, in bounded chunks, decoded as they are asked for.
 
-        `short_side`: scale (bilinear) so that the shorter displayed side has that many pixels; `crop`: then cut out the
-        middle (height, width).
+        `short_side`: scale so that the shorter displayed side has that many pixels, or `size`: to that height and width;
+        `crop`: then cut out the middle (height, width). `interpolation`: FFmpeg's bilinear, which smooths where it shrinks,
+        or OpenCV's INTER_LINEAR, which does not.
 
         Where the file is damaged the last good frame is held; where decoding ends early the frames end early; both are
         said in `notes`.
@@ -218,25 +239,33 @@ class Video:
             raise ValueError(f"fps must be at most {MAX_FPS}, not {fps}")
         if short_side is not None and not 1 <= short_side <= math.isqrt(self._limits.max_pixels):
             raise ValueError(f"short_side must be from 1 to {math.isqrt(self._limits.max_pixels)}, not {short_side}")
-        size = resized(Size(self.info.width, self.info.height), short_side=short_side)
-        if size.width * size.height > self._limits.max_pixels:
-            raise ValueError(f"frames of {size.width} x {size.height} are larger than {self._limits.max_pixels:,} pixels")
+        if interpolation not in ("swscale", "opencv"):
+            raise ValueError(f"there is no interpolation {interpolation!r}; choose swscale or opencv")
+        if size is not None and (short_side is not None or min(size) < 1):
+            raise ValueError(f"size must be (height, width) from 1, and without short_side, not {size}")
+        shown = resized(Size(self.info.width, self.info.height), short_side=short_side)
+        if size is not None:
+            shown = Size(size[1], size[0])
+        if shown.width * shown.height > self._limits.max_pixels:
+            raise ValueError(f"frames of {shown.width} x {shown.height} are larger than {self._limits.max_pixels:,} pixels")
         if crop is not None:
             height, width = crop
-            if not (1 <= height <= size.height and 1 <= width <= size.width):
-                raise ValueError(f"crop {crop} (height, width) does not fit in {size.height} x {size.width}")
-            size = Size(width, height)
+            if not (1 <= height <= shown.height and 1 <= width <= shown.width):
+                raise ValueError(f"crop {crop} (height, width) does not fit in {shown.height} x {shown.width}")
+            shown = Size(width, height)
         request: JSONObject = {
             "command": "frames",
             "rate": [rate.numerator, rate.denominator],
             "short_side": short_side,
+            "size": size,
             "crop": crop,
+            "interpolation": interpolation,
             "chunk_frames": self._limits.chunk_frames,
             "chunk_bytes": self._limits.chunk_bytes,
             "threads": self._limits.threads,
         }
         self._choose(rate)
-        return self._stream(request, rate, size)
+        return self._stream(request, rate, shown)
 
     def _stream(self, request: JSONObject, rate: Fraction, size: Size) -> Iterator[FrameChunk]:
         next_index = 0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tal_run.pipeline.detector import DetectConfig
     from tal_run.pipeline.screen import Screen
 
+NATIVE = "native"
 Command = Callable[..., Any]
 Result = TypeVar("Result")
 
@@ -73,12 +74,27 @@ def main() -> None:
     """
 
 
+class FrameRate(click.ParamType[Any]):
+    """A number of frames a second, or ``native``: each of the video's own."""
+
+    name = "fps|native"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """The number, or ``native``."""
+        if value == NATIVE:
+            return NATIVE
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor {NATIVE}", param, ctx)
+
+
 def _watching_options(command: Command) -> Command:
     """The options of every command that watches videos."""
     for option in reversed(
         [
             click.option("--backbone", metavar="NAME", help="Network to watch with. [default: auto, the strongest at hand]"),
-            click.option("--fps", type=float, help="Frames to look at, a second of video. [default: the backbone's]"),
+            click.option("--fps", type=FrameRate(), help="Frames to look at, a second of video. [default: the backbone's]"),
             click.option("--window", type=int, help="Frames in one window. [default: the backbone's]"),
             click.option("--stride", type=int, help="Frames from window to window. [default: the backbone's]"),
             click.option(
@@ -87,6 +103,17 @@ def _watching_options(command: Command) -> Command:
                 default="auto",
                 show_default=True,
                 help="Library that decodes.",
+            ),
+            click.option(
+                "--device", default="cpu", show_default=True, help="What networks and flow run on: cpu, cuda, cuda:1."
+            ),
+            click.option(
+                "--flow",
+                "flow_backend",
+                type=click.Choice(["auto", "opencv", "opencv-cuda", "numba", "torch"]),
+                default="auto",
+                show_default=True,
+                help="What computes optical flow, for backbones that look at motion.",
             ),
             click.option("--quiet", is_flag=True, help="No progress, no notes: results and errors only."),
             click.option("-v", "--verbose", is_flag=True, help="Say what is chosen and why."),
@@ -202,8 +229,53 @@ def detect(
     help="Form of the files.",
 )
 @click.option("--again", is_flag=True, help="Make everything again, also what is verified or not ours.")
+@click.option(
+    "--crop",
+    type=click.Choice(["center", "ten", "whole"]),
+    default="center",
+    show_default=True,
+    help="What published networks see of a frame; of ten crops, the mean.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "bfloat16", "float32"]),
+    default="auto",
+    show_default=True,
+    help="Of published networks; auto: bfloat16 where the hardware has it.",
+)
+@click.option(
+    "--flow-preset",
+    type=click.Choice(["opencv", "opencv-cuda"]),
+    default="opencv",
+    show_default=True,
+    help="TV-L1's parameters: the defaults of OpenCV on CPUs, or on GPUs.",
+)
+@click.option("--flow-jpeg", is_flag=True, help="Round flow to 8 bits, as by way of stored pictures.")
+@click.option(
+    "--last",
+    type=click.Choice(["pad", "drop"]),
+    default="pad",
+    show_default=True,
+    help="Frames behind the last whole window: fill a window up, or leave them out.",
+)
+@click.option(
+    "--short",
+    type=click.Choice(["repeat", "loop", "refuse"]),
+    default="repeat",
+    show_default=True,
+    help="Video shorter than one window: repeat its last frame or all of it, or make nothing of it.",
+)
 @_watching_options
-def features(inputs: tuple[str, ...], output_name: str, dataset: str | None, layout: str, again: bool, **watching: Any) -> None:
+def features(
+    inputs: tuple[str, ...],
+    output_name: str,
+    dataset: str | None,
+    layout: str,
+    again: bool,
+    flow_preset: str,
+    flow_jpeg: bool,
+    **watching: Any,
+) -> None:
     """Save what the backbone makes of videos.
 
     Features, class logits and their place in time, one .npz a video, by the video's name (below FOLDER where two videos
@@ -214,6 +286,8 @@ def features(inputs: tuple[str, ...], output_name: str, dataset: str | None, lay
     from tal_run.extractors import create_backbone
     from tal_run.extractors.errors import TalRunError
     from tal_run.extractors.feature_files import FeatureFolder
+    from tal_run.extractors.flow import PRESETS
+    from tal_run.extractors.two_streams import FlowConfig
     from tal_run.pipeline import feature_batch, outputs
     from tal_run.pipeline.screen import Screen
 
@@ -230,9 +304,15 @@ def features(inputs: tuple[str, ...], output_name: str, dataset: str | None, lay
         videos = [str(path) for path in files.videos().values()] if files else _each_once(outputs.videos_in(inputs))
         outputs.make_folder(output)
         with display.progress() as hook:
-            backbone = create_backbone(config.backbone, hook=hook)
+            backbone = create_backbone(config.backbone, options=config.options, hook=hook)
         batch = feature_batch.FeatureBatch(
-            folder, backbone=backbone, windows=config.windows, decoder=config.decoder, again=again, inputs=videos
+            folder,
+            backbone=backbone,
+            windows=config.windows,
+            decoder=config.decoder,
+            flow=FlowConfig(backend=watching["flow_backend"], params=PRESETS[flow_preset], jpeg=flow_jpeg),
+            again=again,
+            inputs=videos,
         )
     names = dict(zip(videos, outputs.video_ids(videos), strict=True))
 
@@ -260,7 +340,9 @@ def _config(watching: Mapping[str, Any], display: Screen) -> DetectConfig:
     """The configuration that the common options ask for; what is not given stays as the backbone has it."""
     from dataclasses import replace
 
+    from tal_run.extractors.backbone import BackboneOptions
     from tal_run.extractors.registry import AUTO, DEFAULT_BACKBONE, EXTRACTORS, resolve, stronger
+    from tal_run.extractors.two_streams import FlowConfig
     from tal_run.pipeline.detector import DetectConfig
 
     asked_for = watching["backbone"] or DEFAULT_BACKBONE
@@ -270,13 +352,26 @@ def _config(watching: Mapping[str, Any], display: Screen) -> DetectConfig:
         display.say(f"backbone: {name}" + (f" ({EXTRACTORS[name].knows})" if better else ""))
         if better:
             display.say(f"a stronger one: --backbone {better} ({EXTRACTORS[better].knows}), downloaded once")
-    given = {
-        field: watching[option]
-        for option, field in (("fps", "fps"), ("window", "window_frames"), ("stride", "stride_frames"))
-        if watching[option] is not None
+    given: dict[str, Any] = {
+        field: None if watching[option] == NATIVE else watching[option]
+        for option, field in (
+            ("fps", "fps"),
+            ("window", "window_frames"),
+            ("stride", "stride_frames"),
+            ("last", "last"),
+            ("short", "short"),
+        )
+        if watching.get(option) is not None
     }
     windows = replace(EXTRACTORS[name].default_windows, **given) if given else None
-    return DetectConfig(backbone=name, windows=windows, decoder=watching["decoder"])
+    chosen = {option: watching[option] for option in ("device", "precision", "crop") if option in watching}
+    return DetectConfig(
+        backbone=name,
+        windows=windows,
+        decoder=watching["decoder"],
+        options=BackboneOptions(**chosen),
+        flow=FlowConfig(backend=watching["flow_backend"]),
+    )
 
 
 def _dataset_files(name: str, inputs: Sequence[str], display: Screen) -> DatasetFiles:

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tal_run.extractors import create_backbone
-from tal_run.extractors.backbone import WindowConfig
+from tal_run.extractors.backbone import BackboneOptions, WindowConfig
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import Features, FeatureSequence, extract
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.registry import DEFAULT_BACKBONE, EXTRACTORS, stronger
+from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video import VideoInfo
 from tal_run.models import HEADS, Detection
 from tal_run.models.actionbytes import ActionBytesConfig
@@ -53,6 +54,8 @@ class DetectConfig:
         head: name of the head (``HEADS``).
         windows: how the video is cut; None: as the backbone likes it.
         decoder: ``auto``, ``decord`` or ``pyav``.
+        options: how the backbone computes.
+        flow: how motion is computed for a backbone that looks at it; None: as ``extract`` does.
         localization: the head's thresholds; None: those that fit the backbone (``LOCALIZATION``).
         query: how words are matched to classes.
         top_classes: without a query, report at most so many classes of a video, the best first.
@@ -62,6 +65,8 @@ class DetectConfig:
     head: str = "actionbytes"
     windows: WindowConfig | None = None
     decoder: str = "auto"
+    options: BackboneOptions | None = None
+    flow: FlowConfig | None = None
     localization: ActionBytesConfig | None = None
     query: QueryConfig = field(default_factory=QueryConfig)
     top_classes: int = 5
@@ -106,7 +111,12 @@ class Detector:
 
     def __init__(self, config: DetectConfig | None = None, *, vectors: Vectors = None, hook: Hook = ignore_progress) -> None:
         self.config = config or DetectConfig()
-        self.backbone = create_backbone(self.config.backbone, hook=hook)
+        self.backbone = create_backbone(self.config.backbone, options=self.config.options, hook=hook)
+        if not self.backbone.labels:
+            raise NothingMatchesError(
+                f"{self.backbone.name} gives features without names ({self.backbone.knows}): it serves "
+                "`tal-run features`; choose another --backbone to detect"
+            )
         self.localization = self.config.localization or localization_for(self.backbone.name)
         self._vectors = vectors
 
@@ -164,7 +174,14 @@ class Detector:
         Raises:
             VideoError: the file cannot be read as a video.
         """
-        return extract(video, backbone=self.backbone, windows=self.config.windows, decoder=self.config.decoder, hook=hook)
+        return extract(
+            video,
+            backbone=self.backbone,
+            windows=self.config.windows,
+            decoder=self.config.decoder,
+            flow=self.config.flow,
+            hook=hook,
+        )
 
     def find(self, features: Features, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
         """Actions in a watched video, best first: those asked for or, without a query, the video's best classes."""

@@ -13,10 +13,12 @@ from tal_run.eval.annotations import AnnotationError
 from tal_run.eval.datasets import DatasetError, DatasetFiles
 from tal_run.extractors.backbone import Backbone, WindowConfig
 from tal_run.extractors.feature_files import FeatureFolder
-from tal_run.extractors.feature_record import Recipe
+from tal_run.extractors.feature_record import FeatureRecipe
 from tal_run.extractors.features import FeatureError, extract
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.two_streams import FlowConfig
+from tal_run.extractors.video import native_rate, probe
 from tal_run.extractors.video_errors import check_file
 from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable
@@ -42,6 +44,7 @@ class FeatureBatch:
         backbone: the network, loaded.
         windows: how videos are cut; None: as the backbone likes it.
         decoder: ``auto``, ``decord`` or ``pyav``.
+        flow: how motion is computed, where the backbone looks at it; None: as ``extract`` does.
         again: make everything again, also over files that were not written here.
         inputs: the videos, none of which is ever written over.
 
@@ -57,11 +60,14 @@ class FeatureBatch:
         backbone: Backbone,
         windows: WindowConfig | None = None,
         decoder: str = "auto",
+        flow: FlowConfig | None = None,
         again: bool = False,
         inputs: Iterable[str] = (),
     ) -> None:
         self._folder, self._backbone, self._decoder, self._again = folder, backbone, decoder, again
         self._windows = windows or backbone.default_windows
+        self._flow = flow or FlowConfig()
+        self._flow_recipe = self._flow.recipe(backbone.device) if "flow" in backbone.streams else None
         self._inputs = frozenset(map(realpath, inputs))
         if folder.layout.packs:
             self._check_targets(folder.packed.files(), folder.packed.foreign())
@@ -70,9 +76,10 @@ class FeatureBatch:
                 f"{folder.path} holds features in the layout {other}: choose another folder with -o, or add --layout {other}"
             )
         fixed = folder.layout.sampling
-        if fixed and fixed != self._windows.sampling:
+        if fixed and (self._windows.fps is None or fixed != self._windows.sampling):
+            ours = "windows of each video's own frame rate" if self._windows.fps is None else self._windows.sampling
             raise FeatureError(
-                f"who reads the layout {folder.layout_name} takes features to be of {fixed}, not {self._windows.sampling}: "
+                f"who reads the layout {folder.layout_name} takes features to be of {fixed}, not {ours}: "
                 f"add --fps {fixed.fps:g} --window {fixed.window_frames:g} --stride {fixed.stride_frames:g}"
             )
 
@@ -81,24 +88,28 @@ class FeatureBatch:
 
         Raises:
             VideoError: the file cannot be read as a video.
+            BackboneError: it is too short, and such videos are to be refused.
             OutputError: the features cannot be written, or only over what was not written here.
         """
         check_file(video)
         file = self._folder.file(video_id)
         with _writing(file):
             self._check_targets(self._folder.targets(video_id), self._folder.foreign(video_id))
-        recipe = Recipe(
+        windows = self._windows if self._windows.fps is not None else self._windows.at(native_rate(probe(video)))
+        recipe = FeatureRecipe(
             video_sha256=sha256_of(Path(video)),
             backbone=self._backbone.name,
             weights=dict(self._backbone.weights),
-            sampling=self._windows.sampling,
+            sampling=windows.sampling,
             decoder=self._decoder,
+            settings={**self._backbone.settings, **windows.settings},
+            flow=self._flow_recipe,
         )
         was_there = self._folder.has(video_id)
         fault = "you asked for it" if self._again else self._folder.fault(video_id, recipe)
         if was_there and not fault:
             return Outcome(KEPT, f"{file}: {KEPT}")
-        found = extract(video, backbone=self._backbone, windows=self._windows, decoder=self._decoder, hook=hook)
+        found = extract(video, backbone=self._backbone, windows=windows, decoder=self._decoder, flow=self._flow, hook=hook)
         with _writing(file):
             self._folder.save(video_id, found, recipe)
         line = f"{file}: {found.data.shape[0]} x {found.data.shape[1]}"

@@ -21,6 +21,7 @@ from typing import Any
 
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.files import written_whole
+from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
 from tal_run.models import Detection
@@ -136,12 +137,20 @@ def _rounded(found: Detection) -> dict[str, Any]:
 
 def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Mapping[str, VideoResult]) -> dict[str, Any]:
     """What made a set of results: every input's hash and every parameter that could change the outcome."""
+    backbone, windows = detector.backbone, detector.windows
+    flow = (detector.config.flow or FlowConfig()).recipe(backbone.device) if "flow" in backbone.streams else None
     return {
         "tal_run": version("tal-run"),
         "backbone": {
-            "name": detector.backbone.name,
-            "weights": dict(detector.backbone.weights),
-            "windows": asdict(detector.windows),
+            "name": backbone.name,
+            "weights": dict(backbone.weights),
+            **({"settings": dict(backbone.settings)} if backbone.settings else {}),
+            **({"flow": asdict(flow)} if flow else {}),
+            "windows": {
+                "fps": windows.fps or "native",
+                "window_frames": windows.window_frames,
+                "stride_frames": windows.stride_frames,
+            },
         },
         "head": {"name": detector.config.head, **asdict(detector.localization)},
         "queries": {

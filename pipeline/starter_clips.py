@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tal_run.extractors.files import written_whole
-from tal_run.extractors.starter import PREPROCESSING, WINDOWS
+from tal_run.extractors.starter import CROP, PREPROCESSING, WINDOWS
 from tal_run.extractors.starter_network import GREY_WEIGHTS
 from tal_run.extractors.video import open_video
 
 logger = logging.getLogger(__name__)
 
 OVERSAMPLING = 3  # stored frames a frame of the network
-STORED_FPS = OVERSAMPLING * WINDOWS.fps
+STORED_FPS = OVERSAMPLING * WINDOWS.rate
 # Made clips of no more than this have their action in the middle, not from end to end.
 CENTRED_S = 2.0
 BACKGROUND = -1
@@ -88,7 +88,7 @@ def read_clips(files: Sequence[ClipFile], labels: Sequence[str], *, cache: Path,
             raise ValueError(f"{file.path} is labelled {file.label!r}, which is none of {', '.join(labels)}")
     classes = np.array([BACKGROUND if file.label is None else index[file.label] for file in files], np.int64)
     table = cache.with_suffix(".json")
-    stamp: list[list[object]] = [[STORED_FPS, PREPROCESSING.short_side, *PREPROCESSING.crop, *GREY_WEIGHTS]]
+    stamp: list[list[object]] = [[STORED_FPS, PREPROCESSING.short_side, *CROP, *GREY_WEIGHTS]]
     stamp += [[str(file.path), file.path.stat().st_mtime_ns] for file in files]
     known = json.loads(table.read_text(encoding="utf-8")) if table.is_file() and cache.is_file() else {}
     if known.get("files") != stamp:
@@ -97,7 +97,7 @@ def read_clips(files: Sequence[ClipFile], labels: Sequence[str], *, cache: Path,
         with written_whole(table) as part:
             part.write_text(json.dumps(known), encoding="utf-8")
     starts = np.concatenate([[0], np.cumsum(known["lengths"])]).astype(np.int64)
-    frames: Pixels = np.memmap(cache, np.uint8, mode="r", shape=(int(starts[-1]), *PREPROCESSING.crop))
+    frames: Pixels = np.memmap(cache, np.uint8, mode="r", shape=(int(starts[-1]), *CROP))
     return Clips(frames, starts, classes)
 
 
@@ -119,7 +119,7 @@ def read_grey(path: Path) -> Pixels:
     """A video as the network's grey pictures, uint8 [N, H, W], ``STORED_FPS`` a second."""
     weights = np.array(GREY_WEIGHTS, np.float32)
     with open_video(path, decoder="pyav") as video:
-        chunks = video.frames(fps=STORED_FPS, short_side=PREPROCESSING.short_side, crop=PREPROCESSING.crop)
+        chunks = video.frames(fps=STORED_FPS, short_side=PREPROCESSING.short_side, crop=CROP)
         return np.concatenate([np.rint(chunk.frames @ weights).astype(np.uint8) for chunk in chunks])
 
 

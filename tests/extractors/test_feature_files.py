@@ -20,13 +20,13 @@ from tal_run.extractors.array_files import ArrayFileError
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.feature_layouts import LAYOUTS, recognised
-from tal_run.extractors.feature_record import FlowRecipe, Recipe, RecordError, from_json, to_json
+from tal_run.extractors.feature_record import FeatureRecipe, FlowRecipe, RecordError, from_json, to_json
 from tal_run.extractors.features import FeatureError, FeatureNeeds, Features, FeatureSequence, joined
 from tal_run.extractors.timegrid import Sampling
 from tal_run.extractors.video import VideoInfo
 
 SAMPLING = Sampling(fps=25, stride_frames=16, window_frames=16, offset_frames=8)  # W-TALC's, so that it fits all layouts
-RECIPE = Recipe(
+RECIPE = FeatureRecipe(
     video_sha256="ab" * 32,
     backbone="i3d",
     weights={"rgb.pt": "cd" * 32},

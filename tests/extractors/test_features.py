@@ -35,6 +35,10 @@ def in_chunks(frames: Frames, sizes: list[int]) -> Iterator[Frames]:
             start += size
 
 
+def as_clips(chunks: Iterator[Frames]) -> Iterator[tuple[Frames]]:
+    return ((chunk,) for chunk in chunks)
+
+
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 25), st.lists(st.integers(1, 40), min_size=1, max_size=5))
 def test_windows_are_those_cut_from_memory(count: int, window: int, stride: int, sizes: list[int]) -> None:
     windows = WindowConfig(fps=5.0, window_frames=window, stride_frames=stride)
@@ -43,20 +47,20 @@ def test_windows_are_those_cut_from_memory(count: int, window: int, stride: int,
         inside = [k for k in range(index * stride, index * stride + window) if k < count]
         if inside:
             expected.append(inside + [count - 1] * (window - len(inside)))
-    found = [numbers(frames) for frames, _ in cut_into_windows(in_chunks(numbered(count), sizes), windows)]
+    found = [numbers(frames) for (frames,), _ in cut_into_windows(as_clips(in_chunks(numbered(count), sizes)), windows)]
     assert found == expected
 
 
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 20))
 def test_no_frame_is_left_out_where_windows_touch(count: int, window: int, stride: int) -> None:
     windows = WindowConfig(fps=5.0, window_frames=window, stride_frames=min(stride, window))
-    seen = {k for frames, _ in cut_into_windows(iter([numbered(count)]), windows) for k in numbers(frames)}
+    seen = {k for (frames,), _ in cut_into_windows(as_clips(iter([numbered(count)])), windows) for k in numbers(frames)}
     assert seen == set(range(count))
 
 
 def test_what_has_been_seen_grows_to_the_end() -> None:
     windows = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
-    progress = [seen for _, seen in cut_into_windows(in_chunks(numbered(30), [7]), windows)]
+    progress = [seen for _, seen in cut_into_windows(as_clips(in_chunks(numbered(30), [7])), windows)]
     assert progress == sorted(progress)
     assert progress[-1] == 30
 
@@ -70,7 +74,7 @@ def test_a_frozen_stretch_is_seen_once() -> None:
 
     see = _remembering_the_last(backbone)  # type: ignore[arg-type]
     for window in (numbered(4), numbered(4), numbered(4)[::-1], numbered(4)[::-1], numbered(4)):
-        see(window)
+        see((window,))
     assert len(asked) == 3
 
 

@@ -16,61 +16,16 @@ from tal_run.extractors.recipes import (
     I3D_RGB,
     P3D_FLOW,
     P3D_RGB,
-    Recipe,
+    InputRecipe,
     crops,
     grey,
     network_input,
-    resized,
 )
 
 
 @pytest.fixture
 def frames() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 30, 41, 3), dtype=np.uint8)
-
-
-def bilinear(line: np.ndarray, size: int) -> np.ndarray:
-    """A row of pixels in another length: centres at halves, ends held, by the definition."""
-    places = ((np.arange(size) + 0.5) * len(line) / size - 0.5).clip(0, len(line) - 1)
-    below = np.floor(places).astype(int)
-    above = np.minimum(below + 1, len(line) - 1)
-    share = places - below
-    return line[below] * (1 - share) + line[above] * share
-
-
-class TestResized:
-    @pytest.mark.parametrize(
-        ("height", "width", "expected"),
-        [
-            (240, 320, (256, 341)),
-            (320, 240, (341, 256)),
-            (720, 1280, (256, 455)),
-            (256, 300, (256, 300)),
-            (100, 100, (256, 256)),
-        ],
-    )
-    def test_short_side_is_exact_and_long_side_rounded(self, height: int, width: int, expected: tuple[int, int]) -> None:
-        assert I3D_RGB.size_of(height, width) == expected
-
-    def test_halves_are_rounded_up(self) -> None:
-        assert dataclasses.replace(I3D_RGB, size=5).size_of(10, 21) == (5, 11)
-
-    def test_others_are_squashed(self, frames: np.ndarray) -> None:
-        assert resized(frames, C3D_RGB).shape == (3, 128, 171, 3)
-        assert resized(frames, P3D_RGB).shape == (3, 182, 242, 3)
-
-    def test_interpolation_is_bilinear_in_fixed_point(self, frames: np.ndarray) -> None:
-        recipe = dataclasses.replace(C3D_RGB, size=(20, 23))
-        down = np.apply_along_axis(bilinear, 1, frames.astype(float), 20)
-        expected = np.apply_along_axis(bilinear, 2, down, 23)
-        ours = resized(frames, recipe)
-        assert ours.dtype == np.uint8
-        assert np.abs(ours - expected).max() < 1
-        assert np.abs(ours - expected).mean() < 0.3  # 0.25 is rounding alone
-
-    def test_grey_frames_too_and_the_right_size_is_left_alone(self, frames: np.ndarray) -> None:
-        assert resized(grey(frames), I3D_FLOW).shape == (3, 256, 350)
-        assert resized(frames, dataclasses.replace(C3D_RGB, size=(30, 41))) is frames
 
 
 def test_grey_is_bt601_in_whole_levels(frames: np.ndarray) -> None:
@@ -125,7 +80,7 @@ class TestNetworkInput:
             (P3D_FLOW, (-50, 0, 10), (-0.5 / 0.226, 0, 0.25 / 0.226)),
         ],
     )
-    def test_ranges(self, recipe: Recipe, values: tuple[float, ...], expected: tuple[float, ...]) -> None:
+    def test_ranges(self, recipe: InputRecipe, values: tuple[float, ...], expected: tuple[float, ...]) -> None:
         pixels = np.zeros((3, 1, 2, len(recipe.mean)), np.float32)
         pixels[..., 0] = np.array(values)[:, None, None]
         kept = pixels.copy()

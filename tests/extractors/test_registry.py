@@ -27,6 +27,13 @@ def _file(folder: Path, name: str, content: bytes, *, is_there: bool) -> Weights
     return file
 
 
+def only(monkeypatch: pytest.MonkeyPatch, big: _Stand) -> None:
+    """Let there be a big backbone, and one that needs nothing."""
+    monkeypatch.setattr(registry, "EXTRACTORS", {"big": big, "own": _Stand()})
+    monkeypatch.setattr(registry, "STRENGTH", ("big", "own"))
+    monkeypatch.setattr(registry, "RECOMMENDED", "big")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(weights.SEARCH_VARIABLE, str(tmp_path))
@@ -42,7 +49,7 @@ def test_auto_takes_the_strongest_whose_every_file_is_at_hand(
 ) -> None:
     big = _file(folder, "big.bin", b"big", is_there=big_is_there)
     labels = _file(folder, "labels.txt", b"labels", is_there=labels_are_there)
-    monkeypatch.setattr(registry, "EXTRACTORS", {"big": _Stand(big, labels), "own": _Stand()})
+    only(monkeypatch, _Stand(big, labels))
     assert registry.resolve("auto") == taken
     assert registry.stronger(taken) == (None if taken == "big" else "big")
     assert registry.resolve("big") == "big"  # who names it gets it, by download if need be
@@ -51,13 +58,13 @@ def test_auto_takes_the_strongest_whose_every_file_is_at_hand(
 def test_a_file_with_the_right_name_and_other_content_is_not_at_hand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     big = _file(folder, "big.bin", b"big", is_there=True)
     (folder / "big.bin").write_bytes(b"cut short")
-    monkeypatch.setattr(registry, "EXTRACTORS", {"big": _Stand(big), "own": _Stand()})
+    only(monkeypatch, _Stand(big))
     assert registry.resolve("auto") == "own"
 
 
 def test_auto_passes_over_what_has_its_weights_and_not_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     big = _file(folder, "big.bin", b"big", is_there=True)
-    monkeypatch.setattr(registry, "EXTRACTORS", {"big": _Stand(big), "own": _Stand()})
+    only(monkeypatch, _Stand(big))
     monkeypatch.setattr(registry, "PACKAGES", {"big": "big_package"})
     assert registry.resolve("auto") == "own"
     monkeypatch.setattr(registry, "PACKAGES", {"big": "json"})
@@ -68,7 +75,7 @@ def test_auto_passes_over_what_has_its_weights_and_not_its_package(folder: Path,
 def test_auto_needs_no_folder_that_can_be_looked_into(variable: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "/" + "x" * 300)
     big = _file(folder, "big.bin", b"big", is_there=False)
-    monkeypatch.setattr(registry, "EXTRACTORS", {"big": _Stand(big), "own": _Stand()})
+    only(monkeypatch, _Stand(big))
     assert registry.resolve("auto") == "own"
 
 
@@ -77,9 +84,17 @@ def test_every_package_belongs_to_a_backbone() -> None:
 
 
 def test_an_unknown_name_lists_the_choices() -> None:
-    with pytest.raises(BackboneError, match="'resnet': choose one of auto, movinet-a0-stream, starter"):
+    with pytest.raises(BackboneError, match="'resnet': choose one of auto, i3d, i3d-rgb, .*, starter$"):
         registry.resolve("resnet")
 
 
-def test_the_last_backbone_needs_no_file() -> None:
-    assert list(registry.EXTRACTORS.values())[-1].files == ()
+def test_auto_ends_with_a_backbone_that_needs_no_file_and_names_what_it_sees() -> None:
+    assert registry.EXTRACTORS[registry.STRENGTH[-1]].files == ()
+    assert all(registry.EXTRACTORS[name].has_labels for name in registry.STRENGTH)
+
+
+@pytest.mark.parametrize(
+    ("name", "better"), [("starter", "movinet-a0-stream"), ("movinet-a0-stream", None), ("i3d", None), ("c3d", None)]
+)
+def test_only_who_has_a_weaker_one_is_told_of_the_recommended_one(name: str, better: str | None) -> None:
+    assert registry.stronger(name) == better

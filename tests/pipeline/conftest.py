@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tal_run.extractors import registry
-from tal_run.extractors.backbone import Preprocessing, WindowConfig
+from tal_run.extractors.backbone import BackboneOptions, Preprocessing, Rows, WindowConfig
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsFile
 
@@ -34,17 +34,20 @@ class ColourBackbone:
     name: ClassVar[str] = "colours"
     knows: ClassVar[str] = "four colours"
     feature_dim: ClassVar[int] = 3
-    preprocessing: ClassVar[Preprocessing] = Preprocessing(short_side=24, crop=(24, 24))
+    streams: ClassVar[tuple[str, ...]] = ("rgb",)
+    has_labels: ClassVar[bool] = True
+    preprocessing = Preprocessing(short_side=24, crop=(24, 24))
     default_windows: ClassVar[WindowConfig] = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
     files: ClassVar[tuple[WeightsFile, ...]] = ()
     multi_label: ClassVar[bool] = False
 
-    def __init__(self, *, hook: Hook = ignore_progress) -> None:
+    def __init__(self, *, options: BackboneOptions | None = None, hook: Hook = ignore_progress) -> None:
+        self.device, self.settings = "cpu", dict[str, str]()
         self.labels = tuple(LABELS)
         self.weights: dict[str, str] = {}
         self._centres = np.array([COLOURS[colour] for colour in LABELS.values()], np.float32)
 
-    def __call__(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, frames: NDArray[np.uint8], flow: NDArray[np.float32] | None = None, /) -> Rows:
         assert frames.shape[1:] == (24, 24, 3)
         mean = frames.mean(axis=(0, 1, 2), dtype=np.float32)
         return mean, -np.linalg.norm(self._centres - mean, axis=1).astype(np.float32) / 10
