@@ -97,8 +97,8 @@ class FeatureFolder:
                 record = read_record(path)
             except RecordError:
                 continue  # no record of ours, or a damaged one: made again
-            if record and record.layout != self.layout_name:
-                return printable(record.layout)
+            if record:  # the others are of the same: none is written beside another layout's
+                return None if record.layout == self.layout_name else printable(record.layout)
         return None
 
     def sound(self) -> list[str]:
