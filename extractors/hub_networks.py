@@ -14,8 +14,9 @@ Features are what the head's projection sees. X3D's head has a convolution befor
 with a rectifier behind it, ``past_pool``. The pools' windows are those of training: on larger maps they slide, so places at
 the margin count less often, as in the hub.
 
-SlowFast takes one clip. The fast pathway sees all of it, the slow one T / 4 frames (alpha = 4), the first, the last, and what
-falls between them evenly, rounded down, as in the hub's example: of 32 frames 0, 4, 8, 13, 17, 22, 26, 31.
+SlowFast takes one clip, of exactly 32 frames: over longer ones the windows of its two pools would part. The fast pathway sees
+all of it, the slow one a frame in four (alpha = 4), the first, the last, and what falls between them evenly, rounded down, as
+in the hub's example: 0, 4, 8, 13, 17, 22, 26, 31.
 
 Deviations. The hub's X3D and R(2+1)D end in a softmax and give the mean of the places' probabilities; here logits are given,
 of the mean of places, which is the mean of their logits. Each convolution stands in a sequence with its norm, so that
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -139,10 +141,10 @@ class HubNetwork(nn.Module):
 
 
 def _pathways(clips: Tensor) -> list[Tensor]:
-    """What SlowFast's pathways see of clips [B, 3, T, H, W]: slow [B, 3, T / 4, H, W] and fast, all of it."""
-    frames = clips.shape[2]
-    if frames % ALPHA:
-        raise BackboneError(f"SlowFast takes clips of a multiple of {ALPHA} frames, got {list(clips.shape)}")
+    """What SlowFast's pathways see of clips [B, 3, 32, H, W]: slow [B, 3, 8, H, W] and fast, all of it."""
+    (frames, *_), found = LEAST_CLIP["slowfast_r50"], clips.shape[2]
+    if found != frames:
+        raise BackboneError(f"slowfast_r50 takes clips of exactly {frames} frames, got {found}: let its windows have {frames}")
     slow = torch.linspace(0, frames - 1, frames // ALPHA, device="cpu").long()
     return [clips.index_select(2, slow.to(clips.device)), clips]
 
@@ -169,7 +171,8 @@ def _hub() -> ModuleType:
     """PyTorchVideo's functions that build its networks; the first import of them takes a second."""
     if _HUB in sys.modules:
         return sys.modules[_HUB]
-    with _something_for_torchvision():
+    # fvcore, which comes with PyTorchVideo, calls at import what newer torch asks its callers to give up
+    with _something_for_torchvision(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         return importlib.import_module(_HUB)
 
 
