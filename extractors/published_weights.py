@@ -51,7 +51,7 @@ _KINETICS_400 = WeightsFile(
     sha256="e9f2806fe9109b851a80a74841244f6f8c9d10917fa0229cd82bab67f2f8e28f",
     licence="Apache-2.0",
 )
-# the same names in the same order, with quotation marks around those of several words
+# the same 400 names in the same order, with quotation marks around those of several words
 _KINETICS_400_BY_NAME = WeightsFile(
     file_name="kinetics_classnames.json",
     url="https://dl.fbaipublicfiles.com/pyslowfast/dataset/class_names/kinetics_classnames.json",
