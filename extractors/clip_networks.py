@@ -1,11 +1,11 @@
-"""The published clip networks as backbones: I3D, C3D and P3D-199, each stream by a network of its own.
+"""The published clip networks as backbones: I3D, C3D, P3D-199 and PyTorchVideo's, each stream by a network of its own.
 
     window of frames ── crops ── network_input ── network "rgb"  ── features [D1] ─┐
     window of flow   ── crops ── network_input ── network "flow" ── features [D2] ─┴─ one behind the other, [D1 + D2]
 
 Logits of two streams are added, as Carreira & Zisserman do (CVPR 2017, Section 3). Ten crops give the mean of their features
-and logits. The networks themselves are in ``i3d.py``, ``c3d.py`` and ``p3d.py``, their weights in ``published_weights.py``,
-what is done to frames in ``recipes.py``.
+and logits. The networks themselves are in ``i3d.py``, ``c3d.py``, ``p3d.py`` and ``hub_networks.py``, their weights in
+``published_weights.py``, what is done to frames in ``recipes.py``.
 """
 
 from __future__ import annotations
@@ -198,3 +198,80 @@ class P3DTwoStream(ClipNetwork):
     published: ClassVar[Mapping[str, str]] = {"rgb": "p3d", "flow": "p3d-flow"}
     feature_dim = 4096
     default_windows = _CLIP_AT_NATIVE_FPS
+
+
+def _clips_of_the_hub(name: str) -> WindowConfig:
+    """Clips as it was trained on, 2.1 to 2.7 s long, as near to a second apart as frames are: each moment is seen twice."""
+    recipe = PUBLISHED[name].recipe
+    assert recipe.fps is not None
+    return WindowConfig(fps=recipe.fps, window_frames=recipe.frames, stride_frames=round(recipe.fps))
+
+
+class I3DResNet50(ClipNetwork):
+    """I3D on a ResNet-50, from PyTorchVideo's hub."""
+
+    name = "i3d_r50"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "i3d_r50"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("i3d_r50")
+
+
+class SlowResNet50(ClipNetwork):
+    """SlowFast's slow pathway alone, a ResNet-50 that looks at time in its last two stages only."""
+
+    name = "slow_r50"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "slow_r50"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("slow_r50")
+
+
+class SlowFastResNet50(ClipNetwork):
+    """SlowFast: few frames by a wide network, many by a narrow one."""
+
+    name = "slowfast_r50"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "slowfast_r50"}
+    feature_dim = 2304
+    default_windows = _clips_of_the_hub("slowfast_r50")
+
+
+class X3DSmall(ClipNetwork):
+    """X3D-S, the quickest of the hub's here."""
+
+    name = "x3d_s"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "x3d_s"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("x3d_s")
+
+
+class X3DMedium(ClipNetwork):
+    """X3D-M, the same on more and larger frames."""
+
+    name = "x3d_m"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "x3d_m"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("x3d_m")
+
+
+class R2Plus1DResNet50(ClipNetwork):
+    """R(2+1)D on a ResNet-50: convolutions over time and over space by turns."""
+
+    name = "r2plus1d_r50"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "r2plus1d_r50"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("r2plus1d_r50")
+
+
+class CSNResNet101(ClipNetwork):
+    """Channel-separated ResNet-101: convolutions over space and time, each in one channel."""
+
+    name = "csn_r101"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "csn_r101"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("csn_r101")

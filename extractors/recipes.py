@@ -85,6 +85,27 @@ P3D_FLOW = InputRecipe(
 )
 
 
+def _of_the_hub(*, frames: int, every: int, side: int = 256) -> InputRecipe:
+    """``frames`` x ``every`` in the words of PyTorchVideo's model zoo: so many frames, one in so many of 30 a second."""
+    return InputRecipe(
+        stream="rgb", frames=frames, fps=30 / every, size=side, side=side, mean=(0.45 * 255,) * 3, deviation=(0.225 * 255,) * 3
+    )
+
+
+# PyTorchVideo's hub: frames and rates of its model zoo, range and sizes of its examples (Slow, SlowFast, X3D) and, for all of
+# them, of the PySlowFast configurations that the zoo was measured with, whose test crops are as large as the short side: 256,
+# X3D-S 182. There the frames are spread over the clip from its first to its last, so that 8 x 8 are 9 apart; here they are 8.
+HUB: dict[str, InputRecipe] = {
+    "i3d_r50": _of_the_hub(frames=8, every=8),
+    "slow_r50": _of_the_hub(frames=8, every=8),
+    "slowfast_r50": _of_the_hub(frames=32, every=2),
+    "x3d_s": _of_the_hub(frames=13, every=6, side=182),
+    "x3d_m": _of_the_hub(frames=16, every=5),
+    "r2plus1d_r50": _of_the_hub(frames=16, every=4),
+    "csn_r101": _of_the_hub(frames=32, every=2),
+}
+
+
 def grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """RGB frames uint8 [T, H, W, 3] as grey ones [T, H, W]."""
     import cv2
