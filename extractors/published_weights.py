@@ -7,10 +7,8 @@ hub's have an address of their authors', and no checksum either: the first ones 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from tal_run.extractors.checkpoints import made_from
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.recipes import C3D_RGB, HUB, I3D_FLOW, I3D_RGB, P3D_FLOW, P3D_RGB, InputRecipe
-from tal_run.extractors.weights import WeightsError, WeightsFile, locate, pin, sha256_of
+from tal_run.extractors.weights import WeightsError, WeightsFile, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,18 +41,11 @@ _HUB_FILES = {
     "r2plus1d_r50": "R2PLUS1D_16x4_R50.pyth",
     "csn_r101": "CSN_32x2_R101.pyth",
 }
-_MOST_NAMES_BYTES = 1 << 20
 
 _KINETICS_400 = WeightsFile(
     file_name="kinetics400_label_map.txt",
     url="https://raw.githubusercontent.com/google-deepmind/kinetics-i3d/master/data/label_map.txt",
     sha256="e9f2806fe9109b851a80a74841244f6f8c9d10917fa0229cd82bab67f2f8e28f",
-    licence="Apache-2.0",
-)
-# the same 400 names in the same order, with quotation marks around those of several words
-_KINETICS_400_BY_NAME = WeightsFile(
-    file_name="kinetics_classnames.json",
-    url="https://dl.fbaipublicfiles.com/pyslowfast/dataset/class_names/kinetics_classnames.json",
     licence="Apache-2.0",
 )
 _SPORTS_1M = WeightsFile(
@@ -80,8 +71,7 @@ class PublishedWeights:
     Attributes:
         file: the checkpoint.
         recipe: its preprocessing.
-        label_file: names of its classes, a line each, in the order of its logits, or each with its place there, in JSON; None:
-            the order is not certain.
+        label_file: names of its classes, a line each, in the order of its logits; None: the order is not certain.
         mean_file: a clip that is subtracted from what it sees.
     """
 
@@ -134,12 +124,12 @@ PUBLISHED: dict[str, PublishedWeights] = {
         file=WeightsFile(file_name="p3d_flow_199.checkpoint.pth.tar", url=None, source=_P3D_SOURCE, licence="MIT (the port)"),
         recipe=P3D_FLOW,
     ),
-    # Kinetics-400, from nothing
+    # Kinetics-400, from nothing; its classes in the same order, the alphabet's
     **{
         name: PublishedWeights(
             file=WeightsFile(file_name=file_name, url=f"{_HUB}/{file_name}", licence="Apache-2.0"),
             recipe=HUB[name],
-            label_file=_KINETICS_400_BY_NAME,
+            label_file=_KINETICS_400,
         )
         for name, file_name in _HUB_FILES.items()
     },
@@ -169,33 +159,12 @@ def labels(name: str, *, hook: Hook = ignore_progress) -> tuple[str, ...] | None
     """Names of a network's classes in the order of its logits; None: the order is not certain, only the features are of use.
 
     Raises:
-        WeightsError: there are no weights of that name, or the file of names cannot be had or does not hold them.
+        WeightsError: there are no weights of that name, or the file of names cannot be had.
     """
     file = _published(name).label_file
     if file is None:
         return None
-    (path,) = locate(file, hook=hook, pin_first=False)
-    if path.suffix != ".json":
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    names = _names_by_place(path, count=400)  # no other data set's names come so
-    pin(file, sha256_of(path))
-    return names
-
-
-def _names_by_place(path: Path, *, count: int) -> tuple[str, ...]:
-    """Names of classes in order, of a JSON object that gives each its place; quotation marks are no part of a name."""
-    try:
-        if path.stat().st_size > _MOST_NAMES_BYTES:
-            raise ValueError(f"more than {_MOST_NAMES_BYTES:,} bytes")
-        places = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} holds no names of classes ({error}): remove it, and it is fetched again") from error
-    numbered = places.items() if isinstance(places, dict) else ()
-    names = {place: name.replace('"', "").strip() for name, place in numbered if type(place) is int}
-    whole = len(names) == len(numbered) and names.keys() == set(range(count))
-    if not whole or len(set(names.values())) < count or not all(name and name.isprintable() for name in names.values()):
-        raise WeightsError(f"{path} does not give {count} classes a name and a place each: remove it, and it is fetched again")
-    return tuple(names[place] for place in range(count))
+    return tuple(locate(file, hook=hook)[0].read_text(encoding="utf-8").splitlines())
 
 
 def mean_clip(name: str, *, hook: Hook = ignore_progress) -> NDArray[np.float32] | None:

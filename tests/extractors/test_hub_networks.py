@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from tal_run.extractors import clip_networks, hub_networks, registry  # noqa: E4
 from tal_run.extractors.backbone import BackboneError, BackboneOptions  # noqa: E402
 from tal_run.extractors.fast_inference import for_inference, has_bfloat16  # noqa: E402
 from tal_run.extractors.hub_networks import LEAST_CLIP, HubNetwork, _hub, _pathways  # noqa: E402
-from tal_run.extractors.published_weights import PUBLISHED, labels, load  # noqa: E402
+from tal_run.extractors.published_weights import PUBLISHED, load  # noqa: E402
 from tal_run.extractors.recipes import HUB  # noqa: E402
 from tal_run.extractors.weights import WeightsError, pin_of  # noqa: E402
 
@@ -261,41 +260,6 @@ class TestWeights:
         with pytest.raises(WeightsError, match=r"not a checkpoint of PyTorchVideo's csn_r101 with 400 classes: it lacks "):
             load("csn_r101")
         assert not pin_of(PUBLISHED["csn_r101"].file).exists()
-
-    def test_names_stand_at_their_places_without_quotation_marks(self, folder: Path) -> None:
-        expected = [f"class {place}" for place in range(400)]
-        order = np.random.default_rng(0).permutation(400).tolist()
-        (folder / "kinetics_classnames.json").write_text(json.dumps({f'"{expected[place]}"': place for place in order}))
-        assert labels("x3d_s") == tuple(expected)
-        assert pin_of(_label_file()).is_file()
-
-    @pytest.mark.parametrize(
-        "content",
-        [
-            json.dumps({f"class {place}": place for place in range(399)}),
-            json.dumps({f"class {place}": place + 1 for place in range(400)}),
-            json.dumps({f"class {place}": min(place, 398) for place in range(400)}),
-            json.dumps({f"class {place}": str(place) for place in range(400)}),
-            json.dumps({f"class {place}": bool(place) if place < 2 else place for place in range(400)}),
-            json.dumps({('"a"' if place == 1 else "a" if place == 0 else f"class {place}"): place for place in range(400)}),
-            json.dumps({("\n" if place == 3 else f"class {place}"): place for place in range(400)}),
-            json.dumps([f"class {place}" for place in range(400)]),
-            "[" * 100_000,
-            "<html>login</html>",
-            "\ud800".encode("utf-8", "surrogatepass").decode("latin1"),
-            " " * (1 << 20) + "{}",
-        ],
-    )
-    def test_what_does_not_name_all_classes_is_refused_and_not_pinned(self, content: str, folder: Path) -> None:
-        (folder / "kinetics_classnames.json").write_bytes(content.encode("latin1"))
-        with pytest.raises(WeightsError, match=r"kinetics_classnames\.json .*: remove it, and it is fetched again"):
-            labels("x3d_s")
-        assert not pin_of(_label_file()).exists()
-        assert clip_networks._labels_if_there("x3d_s", lambda *_, **__: None) == ()
-
-
-def _label_file() -> Any:
-    return PUBLISHED["x3d_s"].label_file
 
 
 class TestTorchvision:

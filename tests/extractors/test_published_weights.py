@@ -19,7 +19,6 @@ from tal_run.extractors import checkpoints, published_weights  # noqa: E402
 from tal_run.extractors.checkpoints import converted_path, read_checkpoint  # noqa: E402
 from tal_run.extractors.i3d import InceptionI3D  # noqa: E402
 from tal_run.extractors.published_weights import PUBLISHED, labels, load, mean_clip  # noqa: E402
-from tal_run.extractors.recipes import HUB  # noqa: E402
 from tal_run.extractors.weights import (  # noqa: E402
     WeightsError,
     WeightsFile,
@@ -240,18 +239,14 @@ class TestRegistry:
                 len(published.recipe.mean) == len(published.recipe.deviation) == (2 if published.recipe.stream == "flow" else 3)
             )
 
-    @pytest.mark.parametrize("name", [name for name in PUBLISHED if name not in HUB])
+    @pytest.mark.parametrize("name", list(PUBLISHED))
     def test_labels_and_mean_clips(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if not ANNOTATIONS.is_dir():
             pytest.skip("the published lists of classes (../shared/annotations) are not on this machine")
         monkeypatch.setenv("TAL_RUN_WEIGHTS", str(ANNOTATIONS))
         names, mean = labels(name), mean_clip(name)
-        expected = {
-            "i3d-rgb": ("abseiling", "zumba"),
-            "i3d-flow": ("abseiling", "zumba"),
-            "c3d": ("boomerang", "model aircraft"),
-        }
-        assert (names and (names[0], names[-1])) == expected.get(name)
+        expected = {"c3d": ("boomerang", "model aircraft"), "p3d": None, "p3d-flow": None}
+        assert (names and (names[0], names[-1])) == expected.get(name, ("abseiling", "zumba"))
         assert names is None or len(set(names)) == len(names) == (487 if name == "c3d" else 400)
         recipe = PUBLISHED[name].recipe
         if name != "c3d":
