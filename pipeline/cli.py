@@ -31,6 +31,8 @@ class Program(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run it; Ctrl-C anywhere is exit status 130, a full standard output a sentence and 1."""
         _open_missing_streams()
+        # read when torch is loaded: its threads sleep while they wait, and leave the cores to decoding and optical flow
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)  # a batch system's way to stop: as Ctrl-C, what is done is kept
         try:

@@ -7,7 +7,8 @@ The clip is real, 340x256, 25 fps H.264. The usual script (``usual_script``) is 
 published features were made with: decord, then OpenCV's TV-L1 pair by pair on its own threads, then I3D in eager float32 on the
 pictures and on the flow, window by window, one after the other. Both make 16-frame windows that do not overlap. Networks have
 random weights: time does not depend on them. Loading and compiling (which happens once a machine) do not count for either;
-sides take turns, and the ratio is the median over the rounds. ``--long``: seconds of a longer clip that only tal-run watches.
+threads that wait sleep; sides take turns, and the ratio is the median over the rounds. ``--long``: seconds of a longer clip
+that only tal-run watches.
 
 ``--memory``: the peak resident size (VmHWM) of the process and its decoder, for two minutes and for many. All that could grow
 with the video's length is there, frames at full size, flow and windows; so that it ends within the hour, flow has one warp and
@@ -26,6 +27,8 @@ import time
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 import av
 import cv2
