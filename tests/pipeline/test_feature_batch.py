@@ -487,6 +487,23 @@ def test_the_video_s_own_rate_and_its_end_are_in_the_record_and_decide(videos: P
     assert "made again: it was made with last drop, not the default settings" in result.stderr
 
 
+def test_several_processes_make_the_same_features(make_video: Any, tmp_path: Path) -> None:
+    for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
+        make_video(f"videos/{name}.mp4", [("grey", 1.0), (colour, 2.0)])
+    (tmp_path / "videos" / "d.mp4").write_bytes(b"nothing")
+    one = run(tmp_path / "videos", "-o", tmp_path / "one", "--backbone", "starter")
+    two = run(tmp_path / "videos", "-o", tmp_path / "two", "--backbone", "starter", "--device", "cpu,cpu")
+    for result in (one, two):
+        assert result.exit_code == 1
+        assert "3 made, 0 kept, 0 made again, 1 failed" in result.stderr
+        assert result.stderr.count("d.mp4") == 1
+    for name in "abc":
+        records = [json.loads((tmp_path / out / f"{name}.json").read_text()) for out in ("one", "two")]
+        assert records[0] == records[1]
+        with np.load(tmp_path / "one" / f"{name}.npz") as first, np.load(tmp_path / "two" / f"{name}.npz") as second:
+            assert np.array_equal(first["features"], second["features"])
+
+
 def test_a_short_video_that_is_refused_stops_no_other(videos: Path, make_video: Any) -> None:
     make_video("videos/blink.mp4", [("red", 0.2)])
     result = run(videos, "-o", videos.parent / "out", "--short", "refuse")
