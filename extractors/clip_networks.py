@@ -47,6 +47,7 @@ class ClipNetwork:
     streams: ClassVar[tuple[str, ...]]
     feature_dim: ClassVar[int]
     layer: ClassVar[str | None] = None  # whose output the features are, where there is a choice
+    takes_any_size: ClassVar[bool] = True
     default_windows: ClassVar[WindowConfig]
     files: ClassVar[tuple[WeightsFile, ...]]
     has_labels: ClassVar[bool]
@@ -69,6 +70,8 @@ class ClipNetwork:
 
         options = options or BackboneOptions()
         precision = resolved_precision(options.precision, options.device)
+        if options.crop == "whole" and not self.takes_any_size:
+            raise BackboneError(f"{self.name} takes frames of one size only: leave --crop whole out, or take ten")
         self.device, self._crop = options.device, options.crop
         self.settings: Mapping[str, str] = {"precision": precision, "crop": options.crop}
         self._recipes: dict[str, InputRecipe] = {stream: PUBLISHED[name].recipe for stream, name in self.published.items()}
@@ -158,13 +161,14 @@ class I3DFlow(ClipNetwork):
 
 
 class C3DFc6(ClipNetwork):
-    """C3D, whose fc6 is what S-CNN and others call C3D features."""
+    """C3D, whose fc6 is what Tran et al. and others call C3D features."""
 
     name = "c3d"
     knows = "487 sports of Sports-1M"
     published: ClassVar[Mapping[str, str]] = {"rgb": "c3d"}
     feature_dim = 4096
     layer = "fc6"
+    takes_any_size = False
     default_windows = _CLIP_AT_NATIVE_FPS
 
     def _see(self, network: Any, clips: Any) -> tuple[Any, Any]:
@@ -201,7 +205,7 @@ class P3DTwoStream(ClipNetwork):
 
 
 def _clips_of_the_hub(name: str) -> WindowConfig:
-    """Clips as it was trained on, 2.1 to 2.7 s long, as near to a second apart as frames are: each moment is seen twice."""
+    """Clips as it was trained on, 2.1 to 2.8 s long, as near to a second apart as frames are: each moment is seen twice."""
     recipe = PUBLISHED[name].recipe
     assert recipe.fps is not None
     return WindowConfig(fps=recipe.fps, window_frames=recipe.frames, stride_frames=round(recipe.fps))

@@ -115,7 +115,7 @@ def scores(line: str) -> list[float]:
 
 def shell_commands() -> list[str]:
     """Commands that need what only their users have (checkpoints, folders of video): they must at least be understood."""
-    lines = (line for block in blocks("sh") for line in block.splitlines())
+    lines = (line for block in blocks("sh") for line in block.replace("\\\n", "").splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 

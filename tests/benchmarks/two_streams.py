@@ -3,8 +3,8 @@
     python tests/benchmarks/two_streams.py --clips CLIPS [--seconds 4] [--rounds 3] [--long 20]
     python tests/benchmarks/two_streams.py --clips CLIPS --memory [--minutes 60]
 
-The clip is real, 340x256, 25 fps H.264. The usual script (``usual_script``) is what one writes in an afternoon, and what most
-published features were made with: decord, then OpenCV's TV-L1 pair by pair on its own threads, then I3D in eager float32 on the
+The clip is real, 340x256, 25 fps H.264. The usual script (``usual_script``) is what one writes in an afternoon on a machine
+without a GPU: decord, then OpenCV's TV-L1 pair by pair on its own threads, then I3D in eager float32 on the
 pictures and on the flow, window by window, one after the other. Both make 16-frame windows that do not overlap. Networks have
 random weights: time does not depend on them. Loading and compiling (which happens once a machine) do not count for either;
 threads that wait sleep; sides take turns, and the ratio is the median over the rounds. ``--long``: seconds of a longer clip

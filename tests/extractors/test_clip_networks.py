@@ -107,7 +107,7 @@ def test_c3d_gives_the_layer_that_is_asked_for() -> None:
     network = C3D(num_classes=5).eval()
     frames = np.random.default_rng(1).integers(0, 256, (16, 112, 112, 3), np.uint8)
     with torch.inference_mode():
-        batch = as_batch(frames.astype(np.float32))
+        batch = as_batch(frames[..., ::-1].astype(np.float32))  # blue first
         expected = {layer: network.features(batch, layer=layer)[0].numpy() for layer in ("fc6", "fc7")}
         logits = network(batch)[0].numpy()
     for kind, layer in ((C3DFc6, "fc6"), (C3DFc7, "fc7")):
@@ -117,6 +117,11 @@ def test_c3d_gives_the_layer_that_is_asked_for() -> None:
         assert np.allclose(found, expected[layer], rtol=1e-3, atol=1e-4)
         assert np.allclose(found_logits, logits, rtol=1e-3, atol=1e-3)
         assert backbone.preprocessing.size == (128, 171)
+
+
+def test_what_takes_one_size_only_refuses_whole_frames() -> None:
+    with pytest.raises(BackboneError, match="c3d takes frames of one size only: leave --crop whole out"):
+        C3DFc6(networks={"rgb": C3D(num_classes=5)}, options=replace(FLOAT32, crop="whole"))
 
 
 def test_p3d_names_nothing() -> None:
