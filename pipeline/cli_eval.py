@@ -1,0 +1,329 @@
+"""The command that evaluates detections. Nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tal_run.pipeline.exits import WrongUse, errors_as_wrong_use
+
+if TYPE_CHECKING:
+    from tal_run.eval.bootstrap import Comparison, Difference
+    from tal_run.eval.case import Case
+    from tal_run.eval.evaluation import EvaluationResult
+    from tal_run.eval.protocols import Protocol
+    from tal_run.pipeline.screen import Screen
+
+ALL = "all"
+# as ``eval.protocols.PROTOCOLS``, without importing it; a test compares them
+NAMES = ("thumos14", "activitynet", "wtalc", "wsad", "mexaction2", "multithumos")
+
+Row = Sequence[str]
+
+
+@click.command("eval")
+@click.argument("files", nargs=-1, metavar="[A [B]]")
+@click.option("--ground-truth", required=True, metavar="PATH", help="ActivityNet JSON, THUMOS's folder of text files, or CSV.")
+@click.option("--detections", "named", multiple=True, metavar="FILE", help="ActivityNet's results, JSON lines, CSV or THUMOS.")
+@click.option(
+    "--protocol", "protocol", type=click.Choice([*NAMES, ALL]), help="Whose rules to reckon by; all: beside one another."
+)
+@click.option(
+    "--tiou", metavar="FIRST:LAST:STEP", help="Overlaps from which on a detection is right; or A,B,C. [default: the protocol's]"
+)
+@click.option("--subset", metavar="NAME", help="training, validation, testing or all. [default: that of the detections]")
+@click.option("--exclude", "excluded", multiple=True, metavar="VIDEO", help="Leave a video out on both sides. Repeatable.")
+@click.option("--also", multiple=True, metavar="A=B", help="Instances of A count as B, too: CliffDiving=Diving. Repeatable.")
+@click.option("--lenient", is_flag=True, help="Leave out detections that cannot be true, instead of stopping at the first.")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(0, 1_000_000),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Samples of the videos for the 95 % intervals; 0: none.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--per-class", is_flag=True, help="Print each class's AP, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON; fractions instead of percent.")
+@click.option("--quiet", is_flag=True, help="No notes: numbers and errors only.")
+def evaluate(
+    files: tuple[str, ...],
+    ground_truth: str,
+    named: tuple[str, ...],
+    protocol: str | None,
+    tiou: str | None,
+    subset: str | None,
+    excluded: tuple[str, ...],
+    also: tuple[str, ...],
+    lenient: bool,
+    bootstrap: int,
+    seed: int,
+    per_class: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say what detections are worth: mean average precision, by the rules of a protocol that is named.
+
+    \b
+    tal-run eval --ground-truth annotations --detections found.json --protocol activitynet
+    tal-run eval old.json new.json --ground-truth annotations --protocol thumos14
+
+    The second form compares two sets of detections, video by video. Files are told apart by content. Percent, with the
+    interval in which the mAP lies in 95 % of samples of as many videos. Exit status: 0 done, 2 wrong use or files
+    that cannot be evaluated.
+    """
+    from tal_run.pipeline.screen import Screen
+
+    display = Screen(quiet=quiet)
+    found = (*named, *files)
+    with errors_as_wrong_use():
+        from tal_run.eval.protocols import TENTHS, checked_tious
+
+        if not 1 <= len(found) <= 2:
+            raise WrongUse(f"{len(found)} files of detections were given: give one to evaluate, or two to compare")
+        if protocol is None:
+            raise WrongUse(f"say by whose rules to reckon: --protocol {', '.join(NAMES)} or {ALL}")
+        tious = None if tiou is None else checked_tious(_thresholds(tiou))
+        options = {"subset": subset, "excluded_videos": excluded, "also": _also(also), "lenient": lenient}
+        cases = _cases(ground_truth, found, options)
+        chosen = _protocols(protocol, cases[0], display)
+        thresholds = {rules.name: tious or (TENTHS if protocol == ALL else rules.tious) for rules in chosen}
+        for path, case in zip(found, cases, strict=True):
+            for note in case.notes:
+                display.say(f"note: {f'{path}: ' if len(cases) > 1 else ''}{note}")
+        if len(cases) == 2:
+            _compare(cases, found, chosen, thresholds, samples=bootstrap, seed=seed, as_json=as_json)
+            return
+        results = _results(cases[0], chosen, thresholds, bootstrap, seed)
+    if as_json:
+        documents = {result.protocol: _document(result) for result in results}
+        _print_json(documents if protocol == ALL else documents[protocol])
+        return
+    if protocol == ALL:
+        _side_by_side(results, bootstrap)
+    else:
+        _one(results[0])
+    if per_class:
+        for result in results:
+            _classes(result)
+
+
+def _cases(ground_truth: str, found: Sequence[str], options: Mapping[str, Any]) -> list[Case]:
+    from tal_run.eval.evaluation import load_case
+
+    return [load_case(ground_truth, path, **options) for path in found]
+
+
+def _results(
+    case: Case, chosen: Sequence[Protocol], thresholds: Mapping[str, tuple[float, ...]], bootstrap: int, seed: int
+) -> list[EvaluationResult]:
+    from tal_run.eval.evaluation import result_of
+
+    return [result_of(case, rules, thresholds[rules.name], bootstrap=bootstrap, seed=seed) for rules in chosen]
+
+
+def _protocols(name: str, case: Case, display: Screen) -> list[Protocol]:
+    """The protocol of that name or, for all, those that know the ground truth's classes."""
+    from tal_run.eval.evaluation import require_labels
+    from tal_run.eval.protocols import PROTOCOLS, EvaluationError
+
+    if name != ALL:
+        require_labels(case, PROTOCOLS[name])
+        return [PROTOCOLS[name]]
+    chosen = []
+    for rules in PROTOCOLS.values():
+        try:
+            require_labels(case, rules)
+        except EvaluationError:
+            display.say(f"note: left out {rules.name}, which knows the classes {' and '.join(rules.labels or ())} only")
+            continue
+        chosen.append(rules)
+    return chosen
+
+
+def _thresholds(text: str) -> list[float]:
+    """``0.1:0.7:0.1`` (both ends included), ``0.3,0.5`` or ``0.5``."""
+    try:
+        if ":" not in text:
+            return [float(part) for part in text.split(",")]
+        first, last, step = (float(part) for part in text.split(":"))
+        if not (math.isfinite(first) and math.isfinite(last) and 0 < step < math.inf and first <= last):
+            raise ValueError
+        count = (last - first) / step
+        if count > 1000:
+            raise ValueError
+        return [first + index * step for index in range(math.floor(count + 1e-6) + 1)]
+    except ValueError:
+        raise WrongUse(f"--tiou {text} is no list of thresholds: give FIRST:LAST:STEP, such as 0.1:0.7:0.1, or 0.3,0.5") from None
+
+
+def _also(pairs: Sequence[str]) -> dict[str, list[str]]:
+    named: dict[str, list[str]] = {}
+    for pair in pairs:
+        label, equals, other = pair.partition("=")
+        if not (label and equals and other):
+            raise WrongUse(f"--also {pair} is no pair of labels: give LABEL=OTHER, such as CliffDiving=Diving")
+        named.setdefault(label, []).append(other)
+    return named
+
+
+def _one(result: EvaluationResult) -> None:
+    """One protocol: a row a threshold."""
+    click.echo(f"{result.protocol}: {result.videos} videos, {result.instances} instances, {result.detections} detections")
+    rows = [[f"{tiou:g}", _percent(value), *_span(result.intervals.get(tiou))] for tiou, value in result.map.items()]
+    if len(rows) > 1:
+        rows.append(["mean", _percent(result.average_map), *_span(result.average_interval)])
+    if result.frame_map is not None:
+        rows.append(["frames", _percent(result.frame_map), *([""] if result.intervals else [])])
+    _table([["tIoU", "mAP", *(["95 % interval"] if result.intervals else [])], *rows])
+
+
+def _side_by_side(results: Sequence[EvaluationResult], bootstrap: int) -> None:
+    """All protocols: a row a threshold, a column a protocol."""
+    click.echo(f"mAP in percent; {results[0].videos} videos, {results[0].instances} instances")
+    rows = []
+    for tiou in results[0].map:
+        spans = [(result.map[tiou], result.intervals.get(tiou)) for result in results]
+        rows.append([f"{tiou:g}", *(_with_half(value, span) for value, span in spans)])
+    if len(rows) > 1:
+        rows.append(["mean", *(_with_half(result.average_map, result.average_interval) for result in results)])
+    if any(result.frame_map is not None for result in results):
+        blank = " " * len(_with_half(0.0, (0.0, 0.0)).removeprefix("0.00")) if bootstrap else ""
+        frames = ["" if result.frame_map is None else _percent(result.frame_map) + blank for result in results]
+        rows.append(["frames", *frames])
+    _table([["tIoU", *(result.protocol for result in results)], *rows])
+    if bootstrap:
+        click.echo(f"± half of the 95 % interval over {bootstrap} samples of the videos")
+
+
+def _classes(result: EvaluationResult) -> None:
+    """A row a class, a column a threshold."""
+    frames = result.frame_per_class
+    heads = [result.protocol, *(f"{tiou:g}" for tiou in result.map), "mean", *(["frames"] if frames else [])]
+    rows = [
+        [
+            _shown(label),
+            *map(_percent, values.values()),
+            _percent(sum(values.values()) / len(values)),
+            *([_percent(frames[label])] if frames else []),
+        ]
+        for label, values in result.per_class.items()
+    ]
+    click.echo()
+    _table([heads, *rows], left=True)
+
+
+def _compare(
+    cases: Sequence[Case],
+    found: Sequence[str],
+    chosen: Sequence[Protocol],
+    thresholds: Mapping[str, tuple[float, ...]],
+    *,
+    samples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    from tal_run.eval.bootstrap import compare
+
+    done = {
+        rules.name: compare(cases[0], cases[1], rules, thresholds[rules.name], samples=samples, seed=seed) for rules in chosen
+    }
+    if as_json:
+        documents = {name: _comparison_document(comparison) for name, comparison in done.items()}
+        _print_json(documents if len(documents) > 1 else next(iter(documents.values())))
+        return
+    click.echo(f"A = {_shown(found[0])}")
+    click.echo(f"B = {_shown(found[1])}")
+    for name, comparison in done.items():
+        _comparison(name, comparison)
+
+
+def _comparison(name: str, comparison: Comparison) -> None:
+    first, second = comparison.first, comparison.second
+    click.echo(f"{name}: {first.videos} videos, {first.instances} instances, {comparison.samples} samples of the videos")
+    rows = [
+        [f"{tiou:g}", _percent(first.map[tiou]), _percent(second.map[tiou]), *_gain(difference)]
+        for tiou, difference in comparison.map.items()
+    ]
+    if len(rows) > 1:
+        rows.append(["mean", _percent(first.average_map), _percent(second.average_map), *_gain(comparison.average)])
+    _table([["tIoU", "A", "B", "B - A", "95 % interval", "B is better in"], *rows])
+
+
+def _gain(difference: Difference) -> Row:
+    low, high = (f"{100 * bound:+.2f}" for bound in difference.interval)
+    return [f"{100 * difference.value:+.2f}", f"{low} to {high}", f"{100 * difference.share_better:.1f} %"]
+
+
+def _document(result: EvaluationResult) -> dict[str, Any]:
+    """A result as JSON has it: thresholds are text, intervals lists."""
+    return {
+        "protocol": result.protocol,
+        "map": _keyed(result.map),
+        "average_map": result.average_map,
+        "intervals_95": _keyed(result.intervals),
+        "average_interval_95": result.average_interval,
+        **({} if result.frame_map is None else {"frame_map": result.frame_map, "frame_per_class": result.frame_per_class}),
+        "per_class": {label: _keyed(values) for label, values in result.per_class.items()},
+        "videos": result.videos,
+        "instances": result.instances,
+        "detections": result.detections,
+        "notes": result.notes,
+    }
+
+
+def _comparison_document(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "protocol": comparison.first.protocol,
+        "first": _document(comparison.first),
+        "second": _document(comparison.second),
+        "difference": {f"{tiou:g}": asdict(difference) for tiou, difference in comparison.map.items()},
+        "average_difference": asdict(comparison.average),
+        "samples": comparison.samples,
+    }
+
+
+def _keyed(values: Mapping[float, Any]) -> dict[str, Any]:
+    return {f"{tiou:g}": value for tiou, value in values.items()}
+
+
+def _print_json(document: object) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _span(bounds: tuple[float, float] | None) -> Row:
+    return [] if bounds is None else [f"{_percent(bounds[0])} to {_percent(bounds[1])}"]
+
+
+def _with_half(value: float, bounds: tuple[float, float] | None) -> str:
+    if bounds is None:
+        return _percent(value)
+    return f"{_percent(value)} ±{_percent((bounds[1] - bounds[0]) / 2)}"
+
+
+def _shown(text: str) -> str:
+    from tal_run.extractors.wire import printable
+
+    return printable(text)
+
+
+def _table(rows: Iterable[Row], *, left: bool = False) -> None:
+    """Rows in columns, flush right; with ``left``, the first column flush left."""
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        if left:
+            cells[0] = row[0].ljust(widths[0])
+        click.echo("  ".join(cells).rstrip())
