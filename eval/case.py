@@ -128,7 +128,7 @@ def _multithumos(path: Path) -> GroundTruth | None:
             duration_s = float(entry["duration"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise EvaluationError(
-                f"{path}: {video_id} cannot be read ({error}): each video needs subset, duration and actions [[class, start, end]]"
+                f"{path}: {video_id} cannot be read ({error}): it needs subset, duration and actions [[class, start, end]]"
             ) from None
         # 65 instances end after the duration that is noted, one of them by 45 minutes; no protocol looks at it
         duration_s = max([duration_s, *(end for _, _, end in found)])
@@ -175,12 +175,13 @@ def case_of(
     labels = tuple(sorted({instance.label for video in videos for instance in video.instances}))
     if not labels:
         raise EvaluationError("no action is annotated in the videos that are left: there is nothing to evaluate on")
-    case = _in_arrays(videos, labels, found)
+    case = in_arrays(videos, labels, found)
     _remark(case, len(found), notes)
     return replace(case, notes=tuple(notes))
 
 
-def _in_arrays(videos: Sequence[VideoTruth], labels: tuple[str, ...], found: Detections) -> Case:
+def in_arrays(videos: Sequence[VideoTruth], labels: tuple[str, ...], found: Detections) -> Case:
+    """A case of these videos and classes, without any check; detections of others are passed over."""
     video_numbers = {video.video_id: number for number, video in enumerate(videos)}
     label_numbers = {label: number for number, label in enumerate(labels)}
     instances = [instance for video in videos for instance in video.instances]
@@ -211,13 +212,13 @@ def _remark(case: Case, given: int, notes: list[str]) -> None:
     if not given:
         notes.append("there are no detections")
     elif given > len(case.rows):
-        notes.append(f"{given - len(case.rows)} detections are of videos or classes that are not evaluated on")
+        notes.append(f"{counted(given - len(case.rows), 'detection')} of videos or classes that are not evaluated on")
     empty = set(case.truth_videos.tolist()) - set(case.videos.tolist())
     if given and empty:
-        notes.append(f"{len(empty)} of {len(case.video_ids)} videos have instances and no detection")
+        notes.append(f"{len(empty)} of {counted(len(case.video_ids), 'video')} with instances, but without a detection")
     twins = len(case.truth) - len(np.unique(np.column_stack([case.truth_groups, case.truth]), axis=0))
     if twins:
-        notes.append(f"{twins} instances are listed twice in the ground truth, and each counts")
+        notes.append(f"{counted(twins, 'instance')} listed again in the ground truth: each counts")
 
 
 def _counting_also(truth: GroundTruth, also: Also) -> GroundTruth:
@@ -262,7 +263,7 @@ def _of_subset(truth: GroundTruth, found: Detections, subset: str | None) -> tup
     hit = Counter(of_video[name] for name in known if name in of_video)
     named = sorted(map(str, hit))
     if len(named) > 1:
-        counts = ", ".join(f"{name} ({count} videos)" for name, count in hit.items())
+        counts = ", ".join(f"{name} ({counted(count, 'video')})" for name, count in hit.items())
         raise EvaluationError(f"the detections are of several subsets, {counts}: say on which to evaluate, or on all")
     if not named:
         choices = ", ".join(sorted(str(name) for name in there))
@@ -291,7 +292,7 @@ def _without_faults(found: Detections, truth: GroundTruth, *, lenient: bool, not
             others = f" ({len(rows) - 1} more such)" if len(rows) > 1 else ""
             raise EvaluationError(f"{found.place(first)}: {say(first)}{others}; or have such detections left out (--lenient)")
         good[rows] = False
-        notes.append(f"{len(rows)} detections left out: {about}")
+        notes.append(f"{counted(len(rows), 'detection')} left out: {about}")
     if good.all():
         return found
     kept = np.flatnonzero(good)
@@ -369,11 +370,16 @@ def _seen_before(found: Detections) -> BoolArray:
     return seen
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 video``, ``2 videos``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def _choices(name: str, names: Sequence[str]) -> str:
     """What somebody may have meant who wrote a name that is not there."""
     plain = {re.sub(r"[\W_]+", "", other).lower(): other for other in names}
     alike = plain.get(re.sub(r"[\W_]+", "", camel_case(name)).lower())
-    close = [alike] if alike else difflib.get_close_matches(name, names[:2000], n=2, cutoff=0.75)
+    close = [alike] if alike else difflib.get_close_matches(name, names[:2000], n=2, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"
     shown = ", ".join(sorted(names)[:5])

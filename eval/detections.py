@@ -233,7 +233,7 @@ def _from_json_lines(path: Path, lines: Iterable[str], first: int) -> Detections
         if fault := _fault_of_entry(entry) or ("" if isinstance(entry["video_id"], str) else "video_id is no text"):
             raise EvaluationError(f"{path}, line {number}: {fault}")
         columns.videos.append(columns.video(entry["video_id"]))
-        columns.add(entry["label"], *map(float, entry["segment"]), float(entry["score"]))
+        columns.add(entry["label"], float(entry["start_s"]), float(entry["end_s"]), float(entry["score"]))
         columns.lines.append(number)
     return columns.table(str(path))
 
@@ -271,7 +271,7 @@ def _from_json(path: Path, text: str) -> Detections:
         raise EvaluationError(f"{path} is JSON, but holds no detections: it needs 'results' with a list for each video")
     for video_id, entries in results.items():
         if not isinstance(entries, list):
-            raise EvaluationError(f"{path}: {video_id}: {_shown(entries)} is no list of detections: give [] where there are none")
+            raise EvaluationError(f"{path}: {video_id}: {_shown(entries)} is no list of detections: give [] for none")
         for number, entry in enumerate(entries):
             if not isinstance(entry, _Row):
                 raise EvaluationError(f"{path}: {video_id}, detection {number}: {_fault_of_entry(entry)}")

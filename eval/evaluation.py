@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -80,7 +81,8 @@ class Judged:
     @property
     def right(self) -> BoolArray:
         """Whether each is right at each threshold [K, M]."""
-        return self.partner != UNMATCHED
+        right: BoolArray = self.partner != UNMATCHED
+        return right
 
 
 def evaluate(
@@ -117,9 +119,7 @@ def evaluate(
     """
     rules = protocol_named(protocol)
     tious = checked_tious(rules.tious if tiou_thresholds is None else tiou_thresholds)
-    case = load_case(
-        ground_truth, detections, subset=subset, excluded_videos=excluded_videos, also=also, lenient=lenient
-    )
+    case = load_case(ground_truth, detections, subset=subset, excluded_videos=excluded_videos, also=also, lenient=lenient)
     return result_of(case, rules, tious, bootstrap=bootstrap, seed=seed)
 
 
@@ -151,9 +151,7 @@ def load_case(
     )
 
 
-def result_of(
-    case: Case, rules: Protocol, tious: tuple[float, ...], *, bootstrap: int = 0, seed: int = 0
-) -> EvaluationResult:
+def result_of(case: Case, rules: Protocol, tious: tuple[float, ...], *, bootstrap: int = 0, seed: int = 0) -> EvaluationResult:
     """A case under a protocol; see ``evaluate``."""
     require_labels(case, rules)
     judged = judge(case, rules, tious)
@@ -210,9 +208,7 @@ def judge(case: Case, rules: Protocol, tious: tuple[float, ...]) -> Judged:
         touching = touches(segments[rows], case.videos[rows], others=ambiguous, other_groups=case.ambiguous_videos)
     if rules.ambiguous == "any":
         rows, touching = rows[~touching], np.zeros(int((~touching).sum()), np.bool_)
-    pairs = overlapping(
-        segments[rows], case.groups[rows], truth=truth, truth_groups=case.truth_groups, at_least=min(tious)
-    )
+    pairs = overlapping(segments[rows], case.groups[rows], truth=truth, truth_groups=case.truth_groups, at_least=min(tious))
     partner = matched(pairs, count=len(rows), tiou_thresholds=tious, rule=rules.rule, strict=rules.strict)
     return Judged(rows=rows, partner=partner, spared=touching, tious=tious)
 
@@ -238,4 +234,4 @@ def rows_by_class(case: Case, judged: Judged) -> list[IntArray]:
     classes = case.classes[judged.rows]
     order = np.argsort(classes, kind="stable")
     bounds = np.searchsorted(classes[order], np.arange(len(case.labels) + 1))
-    return [order[begin:end] for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [order[begin:end] for begin, end in pairwise(bounds)]

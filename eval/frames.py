@@ -15,7 +15,7 @@ import numpy as np
 from tal_run.eval.case import Case
 from tal_run.eval.matching import BoolArray, FloatArray, IntArray
 
-EPSILON = 1e-9  # 0.28 * 25 is 7.000000000000001, and frame 7 at 0.28 s is still covered
+EPSILON = 1e-9  # frames: 4.16 + 2.56 s is 6.720000000000001, and the frame at 6.72 s lies outside
 
 
 def frame_average_precisions(case: Case, *, fps: float) -> FloatArray:

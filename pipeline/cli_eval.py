@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -161,7 +160,7 @@ def _thresholds(text: str) -> list[float]:
             raise ValueError
         return [first + index * step for index in range(math.floor(count + 1e-6) + 1)]
     except ValueError:
-        raise WrongUse(f"--tiou {text} is no list of thresholds: give FIRST:LAST:STEP, such as 0.1:0.7:0.1, or 0.3,0.5") from None
+        raise WrongUse(f"--tiou {text} is no list of thresholds: give FIRST:LAST:STEP (0.1:0.7:0.1) or 0.3,0.5") from None
 
 
 def _also(pairs: Sequence[str]) -> dict[str, list[str]]:
