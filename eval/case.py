@@ -361,12 +361,18 @@ def _faults(found: Detections, truth: GroundTruth) -> Iterator[tuple[str, BoolAr
 
 def _seen_before(found: Detections) -> BoolArray:
     """Which detections are there before, alike in everything [M]."""
-    order = np.lexsort((found.scores, found.segments[:, 1], found.segments[:, 0], found.classes, found.videos))
-    same = np.ones(max(len(found) - 1, 0), np.bool_)
-    for column in (found.scores, found.segments[:, 1], found.segments[:, 0], found.classes, found.videos):
-        same &= column[order][1:] == column[order][:-1]
     seen = np.zeros(len(found), np.bool_)
-    seen[order[1:][same]] = True  # the sort is stable: the first of them stays
+    by_score = np.argsort(found.scores, kind="stable")
+    ranked = found.scores[by_score]
+    tied = np.zeros(len(found) + 1, np.bool_)
+    tied[1:-1] = ranked[1:] == ranked[:-1]
+    rows = by_score[tied[1:] | tied[:-1]]  # twins have one score: the others, mostly all, need no further look
+    columns = [column[rows] for column in (found.scores, *found.segments.T, found.classes, found.videos)]
+    order = np.lexsort((rows, *columns))
+    same = np.ones(max(len(rows) - 1, 0), np.bool_)
+    for column in columns:
+        same &= column[order][1:] == column[order][:-1]
+    seen[rows[order[1:][same]]] = True  # the first of them stays
     return seen
 
 

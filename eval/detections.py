@@ -36,6 +36,7 @@ FORMS = (
     "ActivityNet's results JSON, JSON lines, a CSV file with the columns "
     f"{','.join(COLUMNS)}, or THUMOS's text (video_id start end class score)"
 )
+LINE_LIMIT = 1 << 16  # characters; what is longer is no line of a table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,11 +145,11 @@ def _read(path: Path, file: TextIO) -> Detections:
     for number, first in enumerate(file, 1):  # noqa: B007 - the number of the first line that is not empty
         if first.strip():
             break
-    begin = first.strip()
+    begin = first[:LINE_LIMIT].strip()
     if not begin:
         raise EvaluationError(f"{path} is empty: give {FORMS}")
     lines = itertools.chain([first], file)
-    if begin.startswith("{") and _is_json_line(begin):
+    if begin.startswith("{") and len(first) < LINE_LIMIT and _is_json_line(begin):
         return _from_json_lines(path, lines, number)
     if begin.startswith(("{", "[")):
         return _from_json(path, first + file.read())
