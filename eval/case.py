@@ -146,6 +146,7 @@ def case_of(
     also: Also | None = None,
     class_names: Mapping[str, str] | None = None,
     lenient: bool = False,
+    class_agnostic: bool = False,
 ) -> Case:
     """Bring ground truth and detections together.
 
@@ -157,6 +158,7 @@ def case_of(
         also: labels whose instances count as others, too; where the ground truth lists them so already, nothing changes.
         class_names: names of classes that detections give by number.
         lenient: leave out detections that cannot be true, and say how many; else the first one is an error.
+        class_agnostic: labels of detections count for nothing; all are put into one class.
 
     Raises:
         EvaluationError: a detection cannot be true, or nothing is left to evaluate on.
@@ -164,7 +166,7 @@ def case_of(
     truth = _counting_also(truth, also or {})
     found = _named(found, truth, class_names or {})
     notes: list[str] = []
-    found = _without_faults(found, truth, lenient=lenient, notes=notes)
+    found = _without_faults(found, truth, None if class_agnostic else truth.labels, lenient=lenient, notes=notes)
     truth, named = _of_subset(truth, found, subset)
     if named:
         notes.append(f"evaluated on the subset {named!r}, of which the detections are")
@@ -175,6 +177,8 @@ def case_of(
     labels = tuple(sorted({instance.label for video in videos for instance in video.instances}))
     if not labels:
         raise EvaluationError("no action is annotated in the videos that are left: there is nothing to evaluate on")
+    if class_agnostic:
+        found = replace(found, labels=labels[:1], classes=np.zeros(len(found), np.int64))
     case = in_arrays(videos, labels, found)
     _remark(case, len(found), notes)
     return replace(case, notes=tuple(notes))
@@ -280,10 +284,12 @@ def _known(video_id: str, videos: Collection[str]) -> str:
     return other if other in videos else video_id
 
 
-def _without_faults(found: Detections, truth: GroundTruth, *, lenient: bool, notes: list[str]) -> Detections:
+def _without_faults(
+    found: Detections, truth: GroundTruth, labels: Sequence[str] | None, *, lenient: bool, notes: list[str]
+) -> Detections:
     """The detections that can be true; those that cannot are an error or, if ``lenient``, are left out."""
     good = np.ones(len(found), np.bool_)
-    for about, bad, say in _faults(found, truth):
+    for about, bad, say in _faults(found, truth, labels):
         rows = np.flatnonzero(bad & good)
         if not len(rows):
             continue
@@ -327,14 +333,13 @@ class _Say:
         )
 
 
-def _faults(found: Detections, truth: GroundTruth) -> Iterator[tuple[str, BoolArray, _Say]]:
+def _faults(found: Detections, truth: GroundTruth, labels: Sequence[str] | None) -> Iterator[tuple[str, BoolArray, _Say]]:
     """What can be wrong with detections: in short, which rows, and the sentence for one of them."""
     start, end = found.segments[:, 0], found.segments[:, 1]
     of_video = {video.video_id: video for video in truth.videos}
     known = [_known(name, of_video) for name in found.video_ids]
     is_video = np.array([name in of_video for name in known], np.bool_)
-    labels = set(truth.labels)
-    is_label = np.array([label in labels for label in found.labels], np.bool_)
+    is_label = np.array([labels is None or label in labels for label in found.labels], np.bool_)
     lengths = [of_video[name].duration_s if name in of_video else None for name in known]
     limit = np.array([np.inf if length is None else length for length in lengths])[found.videos]
     for about, bad, text in (

@@ -36,6 +36,7 @@ FORMS = (
     "ActivityNet's results JSON, JSON lines, a CSV file with the columns "
     f"{','.join(COLUMNS)}, or THUMOS's text (video_id start end class score)"
 )
+MISSING = -1  # where a column stands that is not there
 LINE_LIMIT = 1 << 16  # characters; what is longer is no line of a table
 
 
@@ -120,10 +121,11 @@ def from_results(results: Mapping[str, Sequence[Detection]], *, source: str = "d
     return columns.table(source)
 
 
-def read_detections(path: str | os.PathLike[str]) -> Detections:
+def read_detections(path: str | os.PathLike[str], *, class_agnostic: bool = False) -> Detections:
     """Detections in any of the forms, told apart by content.
 
     Values are taken as they are written; whether they can be true is for the evaluation to say, which knows the videos.
+    With ``class_agnostic``, labels may be missing (proposals have none), but not in THUMOS's text.
 
     Raises:
         EvaluationError: there are none, they are in no known form, or an entry cannot be read; the message says which.
@@ -133,14 +135,14 @@ def read_detections(path: str | os.PathLike[str]) -> Detections:
         raise EvaluationError(f"{path} is a folder: give the file of detections in it")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read(path, file)
+            return _read(path, file, optional=("label",) if class_agnostic else ())
     except UnicodeDecodeError:
         raise EvaluationError(f"{path} is no text in UTF-8: give {FORMS}") from None
     except OSError as error:
         raise EvaluationError(f"cannot read {path} ({error.strerror}): check the path to the detections") from None
 
 
-def _read(path: Path, file: TextIO) -> Detections:
+def _read(path: Path, file: TextIO, *, optional: Sequence[str]) -> Detections:
     number, first = 0, ""
     for number, first in enumerate(file, 1):  # noqa: B007 - the number of the first line that is not empty
         if first.strip():
@@ -150,26 +152,26 @@ def _read(path: Path, file: TextIO) -> Detections:
         raise EvaluationError(f"{path} is empty: give {FORMS}")
     lines = itertools.chain([first], file)
     if begin.startswith("{") and len(first) < LINE_LIMIT and _is_json_line(begin):
-        return _from_json_lines(path, lines, number)
+        return _from_json_lines(path, lines, number, optional)
     if begin.startswith(("{", "[")):
-        return _from_json(path, first + file.read())
+        return _from_json(path, first + file.read(), optional)
     if "video_id" in begin or "," in begin:
-        return _from_csv(path, lines, number)
+        return _from_csv(path, lines, number, optional)
     if len(begin.split()) == len(COLUMNS):
         return _from_thumos(path, lines, number)
     raise EvaluationError(f"{path} holds no detections in a known form (it begins with {begin[:40]!r}): give {FORMS}")
 
 
-def _from_csv(path: Path, lines: Iterable[str], before: int) -> Detections:
+def _from_csv(path: Path, lines: Iterable[str], before: int, optional: Sequence[str]) -> Detections:
     reader = csv.reader(lines)
     try:
         heads = [head.strip() for head in next(reader)]
-        missing = [name for name in COLUMNS if name not in heads]
+        missing = [name for name in COLUMNS if name not in (*heads, *optional)]
         if missing == ["score"]:
             raise EvaluationError(f"{path} has no column 'score', so it is ground truth: give the detections")
         if missing:
             raise EvaluationError(f"{path} has no column {missing[0]!r}: its first line should be {','.join(COLUMNS)}")
-        places = [heads.index(name) for name in COLUMNS]
+        places = [heads.index(name) if name in heads else MISSING for name in COLUMNS]
         rows = ((reader.line_num + before - 1, row) for row in reader if row)
         return _from_rows(path, rows, places, width=len(heads))
     except csv.Error as error:
@@ -182,7 +184,7 @@ def _from_thumos(path: Path, lines: Iterable[str], first: int) -> Detections:
 
 
 def _from_rows(path: Path, rows: Iterable[tuple[int, list[str]]], places: Sequence[int], *, width: int) -> Detections:
-    """Rows of text with their line numbers; ``places`` says in which field each of ``COLUMNS`` stands."""
+    """Rows of text with their line numbers; ``places`` says in which field each of ``COLUMNS`` stands, if in any."""
     columns = _Columns()
     at_video, at_label, at_start, at_end, at_score = places
     for line, row in rows:
@@ -194,7 +196,7 @@ def _from_rows(path: Path, rows: Iterable[tuple[int, list[str]]], places: Sequen
         except ValueError:
             raise EvaluationError(f"{path}, line {line}: {_what_is_wrong(row, places, width)}") from None
         columns.videos.append(columns.video(row[at_video].strip()))
-        columns.add(row[at_label].strip(), start_s, end_s, score)
+        columns.add("" if at_label == MISSING else row[at_label].strip(), start_s, end_s, score)
         columns.lines.append(line)
     return columns.table(str(path))
 
@@ -218,7 +220,7 @@ def _is_json_line(line: str) -> bool:
     return isinstance(document, dict) and "video_id" in document
 
 
-def _from_json_lines(path: Path, lines: Iterable[str], first: int) -> Detections:
+def _from_json_lines(path: Path, lines: Iterable[str], first: int, optional: Sequence[str]) -> Detections:
     columns = _Columns()
     for number, line in enumerate(lines, first):
         if not line.strip():
@@ -227,14 +229,14 @@ def _from_json_lines(path: Path, lines: Iterable[str], first: int) -> Detections
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise EvaluationError(f"{path}, line {number} is broken JSON ({error}): write it again") from None
-        if not isinstance(entry, dict) or (missing := [name for name in COLUMNS if name not in entry]):
+        if not isinstance(entry, dict) or (missing := [name for name in COLUMNS if name not in (*entry, *optional)]):
             lacking = missing[0] if isinstance(entry, dict) else "video_id"
             raise EvaluationError(f"{path}, line {number} has no {lacking!r}: each line needs {', '.join(COLUMNS)}")
         entry["segment"] = [entry["start_s"], entry["end_s"]]
-        if fault := _fault_of_entry(entry) or ("" if isinstance(entry["video_id"], str) else "video_id is no text"):
+        if fault := _fault_of_entry(entry, optional) or ("" if isinstance(entry["video_id"], str) else "video_id is no text"):
             raise EvaluationError(f"{path}, line {number}: {fault}")
         columns.videos.append(columns.video(entry["video_id"]))
-        columns.add(entry["label"], float(entry["start_s"]), float(entry["end_s"]), float(entry["score"]))
+        columns.add(entry.get("label", ""), float(entry["start_s"]), float(entry["end_s"]), float(entry["score"]))
         columns.lines.append(number)
     return columns.table(str(path))
 
@@ -245,7 +247,7 @@ class _Row(int):
     __slots__ = ()
 
 
-def _from_json(path: Path, text: str) -> Detections:
+def _from_json(path: Path, text: str, optional: Sequence[str]) -> Detections:
     """ActivityNet's results; each entry goes into columns as it is parsed, so that no million of objects stand at once."""
     columns = _Columns()
 
@@ -255,10 +257,10 @@ def _from_json(path: Path, text: str) -> Detections:
             names = [name for name, _ in pairs]
             twin = next(name for name in names if names.count(name) > 1)
             raise EvaluationError(f"{path}: {twin!r} is listed twice: put what belongs together under one entry")
-        if "segment" not in entry or "score" not in entry or _fault_of_entry(entry):
+        if "segment" not in entry or "score" not in entry or _fault_of_entry(entry, optional):
             return entry
         start, end = entry["segment"]
-        columns.add(entry["label"], float(start), float(end), float(entry["score"]))
+        columns.add(entry.get("label", ""), float(start), float(end), float(entry["score"]))
         return _Row(len(columns.scores) - 1)
 
     try:
@@ -275,21 +277,21 @@ def _from_json(path: Path, text: str) -> Detections:
             raise EvaluationError(f"{path}: {video_id}: {_shown(entries)} is no list of detections: give [] for none")
         for number, entry in enumerate(entries):
             if not isinstance(entry, _Row):
-                raise EvaluationError(f"{path}: {video_id}, detection {number}: {_fault_of_entry(entry)}")
+                raise EvaluationError(f"{path}: {video_id}, detection {number}: {_fault_of_entry(entry, optional)}")
         columns.video(video_id)
     counts = [len(entries) for entries in results.values()]
     rows = np.fromiter(itertools.chain.from_iterable(results.values()), np.int64, sum(counts))
     return columns.table(str(path), rows=rows, videos=np.repeat(np.arange(len(counts)), counts))
 
 
-def _fault_of_entry(entry: object) -> str:
+def _fault_of_entry(entry: object, optional: Sequence[str]) -> str:
     """What keeps one entry of a JSON file from being a detection; empty: nothing."""
     if not isinstance(entry, dict):
         return f"{_shown(entry)} is no detection: give label, score and segment"
     for name in ("label", "score", "segment"):
-        if name not in entry:
+        if name not in (*entry, *optional):
             return f"it has no {name!r}: give label, score and segment"
-    if not isinstance(entry["label"], str):
+    if not isinstance(entry.get("label", ""), str):
         return f"label is {_shown(entry['label'])}: give text"
     if not _is_number(entry["score"]):
         return f"score is {_shown(entry['score'])}: give a number"

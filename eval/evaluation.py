@@ -131,15 +131,16 @@ def load_case(
     excluded_videos: Collection[str] = (),
     also: Also | None = None,
     lenient: bool = False,
+    class_agnostic: bool = False,
 ) -> Case:
-    """Read, where paths are given, and check; see ``evaluate``."""
+    """Read, where paths are given, and check; see ``evaluate``. With ``class_agnostic`` detections need no labels."""
     names: dict[str, str] = {}
     if not isinstance(ground_truth, GroundTruth):
         ground_truth, names = read_ground_truth(ground_truth)
     if isinstance(detections, Mapping):
         detections = from_results(detections)
     elif not isinstance(detections, Detections):
-        detections = read_detections(detections)
+        detections = read_detections(detections, class_agnostic=class_agnostic)
     return case_of(
         ground_truth,
         detections,
@@ -148,6 +149,7 @@ def load_case(
         also=also,
         class_names=names,
         lenient=lenient,
+        class_agnostic=class_agnostic,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tal_run.pipeline.screen import Screen
 
 ALL = "all"
+SHOWN_NUMBERS = (1, 5, 10, 50, 100)  # average numbers of proposals a video, as ActivityNet's tables have them
 # as ``eval.protocols.PROTOCOLS``, without importing it; a test compares them
 NAMES = ("thumos14", "activitynet", "wtalc", "wsad", "mexaction2", "multithumos")
 
@@ -49,6 +50,9 @@ Row = Sequence[str]
     help="Samples of the videos for the 95 % intervals; 0: none.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--proposals", is_flag=True, help="Instead of mAP: how many instances are covered, whatever the class (AR@AN, AUC)."
+)
 @click.option("--per-class", is_flag=True, help="Print each class's AP, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON; fractions instead of percent.")
 @click.option("--quiet", is_flag=True, help="No notes: numbers and errors only.")
@@ -64,6 +68,7 @@ def evaluate(
     lenient: bool,
     bootstrap: int,
     seed: int,
+    proposals: bool,
     per_class: bool,
     as_json: bool,
     quiet: bool,
@@ -87,16 +92,21 @@ def evaluate(
 
         if not 1 <= len(found) <= 2:
             raise WrongUse(f"{len(found)} files of detections were given: give one to evaluate, or two to compare")
-        if protocol is None:
-            raise WrongUse(f"say by whose rules to reckon: --protocol {', '.join(NAMES)} or {ALL}")
         tious = None if tiou is None else checked_tious(_thresholds(tiou))
         options = {"subset": subset, "excluded_videos": excluded, "also": _also(also), "lenient": lenient}
-        cases = _cases(ground_truth, found, options)
-        chosen = _protocols(protocol, cases[0], display)
-        thresholds = {rules.name: tious or (TENTHS if protocol == ALL else rules.tious) for rules in chosen}
+        if proposals and protocol:
+            raise WrongUse(f"--proposals has rules of its own: leave out --protocol {protocol}")
+        if not proposals and protocol is None:
+            raise WrongUse(f"say by whose rules to reckon: --protocol {', '.join(NAMES)} or {ALL}")
+        cases = _cases(ground_truth, found, {**options, "class_agnostic": proposals})
         for path, case in zip(found, cases, strict=True):
             for note in case.notes:
                 display.say(f"note: {f'{path}: ' if len(cases) > 1 else ''}{note}")
+        if protocol is None:
+            _proposals(cases, found, tious, as_json=as_json)
+            return
+        chosen = _protocols(protocol, cases[0], display)
+        thresholds = {rules.name: tious or (TENTHS if protocol == ALL else rules.tious) for rules in chosen}
         if len(cases) == 2:
             _compare(cases, found, chosen, thresholds, samples=bootstrap, seed=seed, as_json=as_json)
             return
@@ -259,6 +269,25 @@ def _comparison(name: str, comparison: Comparison) -> None:
 def _gain(difference: Difference) -> Row:
     low, high = (f"{100 * bound:+.2f}" for bound in difference.interval)
     return [f"{100 * difference.value:+.2f}", f"{low} to {high}", f"{100 * difference.share_better:.1f} %"]
+
+
+def _proposals(cases: Sequence[Case], found: Sequence[str], tious: tuple[float, ...] | None, *, as_json: bool) -> None:
+    """A row a figure, a column a file."""
+    from tal_run.eval.proposals import evaluate_proposals
+    from tal_run.eval.protocols import ACTIVITYNET_TIOUS
+
+    results = [evaluate_proposals(case, tious=tious or ACTIVITYNET_TIOUS) for case in cases]
+    if as_json:
+        documents = [{**asdict(result), "recall": _keyed(result.recall)} for result in results]
+        _print_json(documents[0] if len(documents) == 1 else dict(zip(("first", "second"), documents, strict=True)))
+        return
+    for name, path, result in zip("AB", found, results, strict=False):
+        is_one = f"{name} = {_shown(path)}: " if len(results) > 1 else ""
+        click.echo(f"{is_one}{result.videos} videos, {result.instances} instances, {result.proposals} proposals")
+    rows = [["AUC", *(_percent(result.auc) for result in results)]]
+    rows += [[f"AR@{n}", *(_percent(result.average_recall_at(n)) for result in results)] for n in SHOWN_NUMBERS]
+    rows += [[f"recall at tIoU {tiou:g}", *(_percent(r.recall[tiou]) for r in results)] for tiou in results[0].recall]
+    _table([["percent", *("AB" if len(results) > 1 else ["all"])], *rows], left=True)
 
 
 def _document(result: EvaluationResult) -> dict[str, Any]:

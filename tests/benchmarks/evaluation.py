@@ -3,10 +3,10 @@
     python tests/benchmarks/evaluation.py [--rounds N]
 
 Made at random: 1,000 videos, 100 detections each, 10 thresholds (0.5 to 0.95), in two sorts: of 200 classes with 1.5 instances
-a video, as ActivityNet has them, and of 20 classes with 15 instances a video, as THUMOS14. ActivityNet's own toolkit takes 33 to
-73 s for such a set. Then a million detections in 2,000 videos, read from a file of each form and evaluated in a process of
-its own. Times are the median of N rounds, by the clock and on the CPU; memory is the process's peak, the interpreter and NumPy (some 40 MB)
-included.
+a video, as ActivityNet has them, and of 20 classes with 15 instances a video, as THUMOS14. ActivityNet's own toolkit takes
+33 to 73 s for such a set. Then a million detections in 2,000 videos, read from a file of each form and evaluated in a process
+of its own. Times are the median of N rounds, by the clock and on the CPU; memory is the process's peak, the interpreter and
+NumPy (some 40 MB) included.
 """
 
 from __future__ import annotations

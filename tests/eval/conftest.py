@@ -1,4 +1,4 @@
-"""The slow references, and random cases on which the fast versions are compared with them."""
+"""The slow references with which the fast versions are compared."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ import pytest
 REFERENCES = Path(__file__).parents[1] / "reference"
 
 
-@pytest.fixture(scope="session")
-def reference() -> ModuleType:
-    """``tests/reference/evaluation.py``."""
-    path = REFERENCES / "evaluation.py"
-    spec = importlib.util.spec_from_file_location("reference_evaluation", path)
+def load(name: str) -> ModuleType:
+    path = REFERENCES / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"reference_{name}", path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def reference() -> ModuleType:
+    """The protocols as loops."""
+    return load("evaluation")
+
+
+@pytest.fixture(scope="session")
+def proposals_reference() -> ModuleType:
+    """Average recall as loops."""
+    return load("proposals")

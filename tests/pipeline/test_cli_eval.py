@@ -152,3 +152,23 @@ def test_faults_stop_it_or_are_left_out() -> None:
     assert result.exit_code == 0
     assert result.stdout == run("found.csv", "--protocol", "wsad", "--bootstrap", "0").stdout
     assert "1 detection left out: unknown video" in " ".join(result.stderr.split())
+
+
+@pytest.mark.usefixtures("files")
+def test_proposals_need_no_labels_and_no_protocol() -> None:
+    Path("proposals.json").write_text(
+        json.dumps({"results": {"a": [{"score": 0.5, "segment": [0, 10]}], "b": [{"score": 0.5, "segment": [40, 60]}]}})
+    )
+    result = run("proposals.json", "--proposals", "--tiou", "0.5")
+    assert result.exit_code == 0
+    head, heads, *rows = result.stdout.splitlines()
+    assert (head, heads.split()) == ("3 videos, 5 instances, 2 proposals", ["percent", "all"])
+    assert dict(row.rsplit(None, 1) for row in rows)["recall at tIoU 0.5"] == "40.00"
+    Path("proposals.csv").write_text("video_id,start_s,end_s,score\na,0,10,.5\nb,40,60,.5\n")
+    both = run("proposals.json", "proposals.csv", "--proposals").stdout.splitlines()
+    assert both[2].split() == ["percent", "A", "B"]
+    assert all(len(set(row.rsplit(None, 2)[1:])) == 1 for row in both[3:])
+    assert json.loads(run("proposals.csv", "--proposals", "--json").stdout)["recall"]["0.5"] == 0.4
+    refused = run("proposals.json", "--proposals", "--protocol", "wsad")
+    assert (refused.exit_code, "leave out --protocol wsad" in refused.stderr) == (2, True)
+    assert "no 'label'" in run("proposals.json", "--protocol", "wsad").stderr
