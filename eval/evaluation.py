@@ -71,12 +71,16 @@ class Judged:
         partner: the instance that each is matched with at each threshold, or -1 [K, M].
         spared: those that do not count where they are wrong [M].
         tious: the thresholds [K].
+        segments: from where to where, as the protocol sees time [M, 2].
+        truth: the instances, likewise [N, 2].
     """
 
     rows: IntArray
     partner: IntArray
     spared: BoolArray
     tious: tuple[float, ...]
+    segments: FloatArray
+    truth: FloatArray
 
     @property
     def right(self) -> BoolArray:
@@ -212,7 +216,7 @@ def judge(case: Case, rules: Protocol, tious: tuple[float, ...]) -> Judged:
         rows, touching = rows[~touching], np.zeros(int((~touching).sum()), np.bool_)
     pairs = overlapping(segments[rows], case.groups[rows], truth=truth, truth_groups=case.truth_groups, at_least=min(tious))
     partner = matched(pairs, count=len(rows), tiou_thresholds=tious, rule=rules.rule, strict=rules.strict)
-    return Judged(rows=rows, partner=partner, spared=touching, tious=tious)
+    return Judged(rows=rows, partner=partner, spared=touching, tious=tious, segments=segments[rows], truth=truth)
 
 
 def average_precisions(case: Case, judged: Judged, *, interpolated: bool) -> FloatArray:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,11 +16,13 @@ from tal_run.pipeline.exits import WrongUse, errors_as_wrong_use
 if TYPE_CHECKING:
     from tal_run.eval.bootstrap import Comparison, Difference
     from tal_run.eval.case import Case
+    from tal_run.eval.diagnosis import Diagnosis
     from tal_run.eval.evaluation import EvaluationResult
     from tal_run.eval.protocols import Protocol
     from tal_run.pipeline.screen import Screen
 
 ALL = "all"
+DIAGNOSED_TIOU = 0.5
 SHOWN_NUMBERS = (1, 5, 10, 50, 100)  # average numbers of proposals a video, as ActivityNet's tables have them
 # as ``eval.protocols.PROTOCOLS``, without importing it; a test compares them
 NAMES = ("thumos14", "activitynet", "wtalc", "wsad", "mexaction2", "multithumos")
@@ -53,6 +56,9 @@ Row = Sequence[str]
 @click.option(
     "--proposals", is_flag=True, help="Instead of mAP: how many instances are covered, whatever the class (AR@AN, AUC)."
 )
+@click.option(
+    "--diagnose", "folder", metavar="DIR", help="Say what goes wrong, at tIoU 0.5 or the one given; figures go there."
+)
 @click.option("--per-class", is_flag=True, help="Print each class's AP, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON; fractions instead of percent.")
 @click.option("--quiet", is_flag=True, help="No notes: numbers and errors only.")
@@ -69,6 +75,7 @@ def evaluate(
     bootstrap: int,
     seed: int,
     proposals: bool,
+    folder: str | None,
     per_class: bool,
     as_json: bool,
     quiet: bool,
@@ -98,6 +105,8 @@ def evaluate(
             raise WrongUse(f"--proposals has rules of its own: leave out --protocol {protocol}")
         if not proposals and protocol is None:
             raise WrongUse(f"say by whose rules to reckon: --protocol {', '.join(NAMES)} or {ALL}")
+        if folder is not None and (len(found) > 1 or protocol in (None, ALL)):
+            raise WrongUse("--diagnose takes one file of detections and one protocol")
         cases = _cases(ground_truth, found, {**options, "class_agnostic": proposals})
         for path, case in zip(found, cases, strict=True):
             for note in case.notes:
@@ -111,8 +120,11 @@ def evaluate(
             _compare(cases, found, chosen, thresholds, samples=bootstrap, seed=seed, as_json=as_json)
             return
         results = _results(cases[0], chosen, thresholds, bootstrap, seed)
+        diagnosis = None if folder is None else _diagnosis(cases[0], chosen[0], tious, Path(folder), display)
     if as_json:
         documents = {result.protocol: _document(result) for result in results}
+        if diagnosis:
+            documents[results[0].protocol]["diagnosis"] = asdict(diagnosis)
         _print_json(documents if protocol == ALL else documents[protocol])
         return
     if protocol == ALL:
@@ -122,6 +134,8 @@ def evaluate(
     if per_class:
         for result in results:
             _classes(result)
+    if diagnosis:
+        _what_goes_wrong(diagnosis)
 
 
 def _cases(ground_truth: str, found: Sequence[str], options: Mapping[str, Any]) -> list[Case]:
@@ -227,6 +241,33 @@ def _classes(result: EvaluationResult) -> None:
     ]
     click.echo()
     _table([heads, *rows], left=True)
+
+
+def _diagnosis(case: Case, rules: Protocol, tious: tuple[float, ...] | None, folder: Path, display: Screen) -> Diagnosis:
+    """What goes wrong, written into a folder."""
+    from tal_run.eval.diagnosis import diagnose
+    from tal_run.eval.diagnosis_figures import write_diagnosis
+
+    diagnosis = diagnose(case, rules, tiou=tious[0] if tious and len(tious) == 1 else DIAGNOSED_TIOU)
+    files = write_diagnosis(diagnosis, folder)
+    display.say(f"wrote {', '.join(path.name for path in files)} into {folder}")
+    return diagnosis
+
+
+def _what_goes_wrong(diagnosis: Diagnosis) -> None:
+    """Kinds of wrong detections, and sorts of instances."""
+    from tal_run.eval.diagnosis_figures import TITLES, span
+
+    click.echo(f"\nat tIoU {diagnosis.tiou:g}: {diagnosis.right} detections are right")
+    wrong = [[kind, str(count), f"{100 * diagnosis.gain[kind]:+.2f}"] for kind, count in diagnosis.wrong.items()]
+    _table([["wrong", "detections", "mAP without"], *wrong], left=True)
+    click.echo(f"\n{len(diagnosis.missed)} of {diagnosis.instances} instances are missed; mAP here is normalised")
+    rows = [
+        [f"{TITLES[name]}: {span(name, sort)}", str(sort.instances), _percent(sort.map), f"{_percent(sort.missed)} %"]
+        for name, sorts in diagnosis.sorts.items()
+        for sort in sorts
+    ]
+    _table([["sort", "instances", "mAP", "missed"], *rows], left=True)
 
 
 def _compare(

@@ -172,3 +172,24 @@ def test_proposals_need_no_labels_and_no_protocol() -> None:
     refused = run("proposals.json", "--proposals", "--protocol", "wsad")
     assert (refused.exit_code, "leave out --protocol wsad" in refused.stderr) == (2, True)
     assert "no 'label'" in run("proposals.json", "--protocol", "wsad").stderr
+
+
+@pytest.mark.usefixtures("files")
+def test_a_diagnosis_is_printed_and_drawn() -> None:
+    pytest.importorskip("matplotlib", reason="figures are drawn with matplotlib")
+    result = run("found.csv", "--protocol", "activitynet", "--diagnose", "why", "--bootstrap", "0", "--tiou", "0.5")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert "at tIoU 0.5: 3 detections are right" in lines
+    assert [line.split()[:2] for line in lines if line.startswith("double")] == [["double", "detection"]]
+    assert "2 of 5 instances are missed; mAP here is normalised" in lines
+    assert sorted(path.name for path in Path("why").iterdir())[:2] == ["diagnosis.json", "missed.csv"]
+    document = json.loads(run("found.csv", "--protocol", "wsad", "--diagnose", "why", "--json", "--bootstrap", "0").stdout)
+    assert document["diagnosis"]["tiou"] == 0.5
+
+
+@pytest.mark.usefixtures("files")
+def test_a_diagnosis_is_of_one_thing() -> None:
+    for arguments in (["--protocol", "all"], ["better.csv", "--protocol", "wsad"], ["--proposals"]):
+        result = run("found.csv", *arguments, "--diagnose", "why")
+        assert (result.exit_code, "one file of detections and one protocol" in result.stderr) == (2, True)
