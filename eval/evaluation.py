@@ -165,6 +165,8 @@ def result_of(case: Case, rules: Protocol, tious: tuple[float, ...], *, bootstra
     frames = None if rules.frame_fps is None else frame_average_precisions(case, fps=rules.frame_fps)
     intervals: dict[float, tuple[float, float]] = {}
     average_interval = None
+    if bootstrap < 0:
+        raise EvaluationError(f"{bootstrap} bootstrap samples cannot be drawn: give 1000 or so, or 0 for none")
     if bootstrap:
         from tal_run.eval.bootstrap import bootstrap_maps, interval
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tal_run.eval import evaluate
+from tal_run.eval import protocols as module
+from tal_run.eval.evaluation import load_case, result_of
+from tal_run.eval.protocols import PROTOCOLS, Grid
 
 SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = SHARED / "goldens" / "autoloc_thumos14"
@@ -37,6 +41,31 @@ def test_autoloc_on_thumos14(name: str, expected: dict[str, Any]) -> None:
     assert {tiou: 100 * value for tiou, value in result.map.items()} == pytest.approx(percent, abs=POINTS)
     assert result.videos == (210 if name.endswith("210_videos") else 213)
     assert len(result.per_class) == 20
+
+
+def test_each_rule_makes_the_difference_that_is_stated(expected: dict[str, Any]) -> None:
+    case, rules = load_case(TRUTH, GOLDEN / "detections.csv"), PROTOCOLS["activitynet"]
+    snippets, seconds = Grid().snippets, 16 / 25
+
+    def worth(case: Any, rules: Any) -> list[float]:
+        return [100 * value for value in result_of(case, rules, (0.1, 0.5)).map.values()]
+
+    changed = {
+        "the instance chooses, not the detection": worth(case, replace(rules, rule="truth")),
+        "AP not interpolated": worth(case, replace(rules, interpolated=False)),
+        "the overlap must be greater": worth(case, replace(rules, strict=True)),
+        "the first listed instance, not the best": worth(case, replace(rules, rule="first")),
+        "Ambiguous spares what is wrong": worth(case, replace(rules, ambiguous="wrong")),
+        "Ambiguous drops all that touch it": worth(case, replace(rules, ambiguous="any")),
+        "time in snippets, both sides": worth(case, replace(rules, grid=Grid())),
+        "time in snippets, detections alone": worth(replace(case, segments=snippets(case.segments) * seconds), rules),
+        "time in snippets, truth alone": worth(replace(case, truth=snippets(case.truth) * seconds), rules),
+    }
+    before = worth(case, rules)
+    for name, after in changed.items():
+        (line,) = (line for line in (module.__doc__ or "").splitlines() if line.strip().startswith(name))
+        stated = [float(number) for number in line.split()[-2:]]
+        assert [new - old for new, old in zip(after, before, strict=True)] == pytest.approx(stated, abs=0.051), name
 
 
 def test_multithumos_instances_are_judged_as_wtalc_does(expected: dict[str, Any]) -> None:
