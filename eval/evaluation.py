@@ -168,11 +168,14 @@ def result_of(case: Case, rules: Protocol, tious: tuple[float, ...], *, bootstra
     if bootstrap < 0:
         raise EvaluationError(f"{bootstrap} bootstrap samples cannot be drawn: give 1000 or so, or 0 for none")
     if bootstrap:
-        from tal_run.eval.bootstrap import bootstrap_maps, interval
+        from tal_run.eval.bootstrap import bootstrap_maps, interval_of_share
 
         samples = bootstrap_maps(case, judged, interpolated=rules.interpolated, samples=bootstrap, seed=seed)
-        intervals = {tiou: interval(column) for tiou, column in zip(tious, samples.T, strict=True)}
-        average_interval = interval(samples.mean(axis=1))
+        means = mean_average_precision(by_class)
+        intervals = {
+            tiou: interval_of_share(column, value) for tiou, column, value in zip(tious, samples.T, means.tolist(), strict=True)
+        }
+        average_interval = interval_of_share(samples.mean(axis=1), float(means.mean()))
     return EvaluationResult(
         protocol=rules.name,
         map=dict(zip(tious, mean_average_precision(by_class).tolist(), strict=True)),

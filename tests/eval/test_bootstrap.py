@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tal_run.eval import evaluate
 from tal_run.eval.annotations import GroundTruth, Instance, Stretch, VideoTruth
-from tal_run.eval.bootstrap import bootstrap_maps, compare, draws, interval
+from tal_run.eval.bootstrap import bootstrap_maps, compare, draws, interval, interval_of_share
 from tal_run.eval.case import Case
-from tal_run.eval.evaluation import judge, load_case
+from tal_run.eval.evaluation import judge, load_case, result_of
 from tal_run.eval.protocols import PROTOCOLS, EvaluationError
 from tal_run.models import Detection
 
@@ -140,4 +140,35 @@ def test_only_the_same_videos_can_be_compared() -> None:
 
 
 def test_samples_without_an_instance_are_left_out_of_an_interval() -> None:
-    assert interval(np.array([np.nan, 0.5, 0.5])) == (0.5, 0.5)
+    assert interval(np.array([np.nan, 0.5, 0.5]), 0.5) == (0.5, 0.5)
+    assert interval(np.array([np.nan]), 0.25) == (0.25, 0.25)
+    assert interval_of_share(np.array([0.0, 0.5]), 0.1) == (0.0, pytest.approx(0.35, abs=0.02))
+
+
+@pytest.mark.parametrize("name", ["activitynet", "wtalc"])
+def test_an_interval_holds_what_it_should_as_often_as_it_says(name: str) -> None:
+    """Many test sets of one kind: 95 % of their intervals hold the mAP that such sets have on average."""
+    rules = PROTOCOLS[name]
+    values, spans = [], []
+    for seed in range(60):
+        dice = np.random.default_rng(seed)
+        truth, found = [], []
+        for number in range(24):
+            label, skill = f"class {number % 3}", dice.random()  # some videos are hard
+            for start in (0.0, 32.0, 64.0):
+                truth.append((f"v{number}", label, start, start + 16.0))
+                hit = 0.0 if dice.random() < skill else 10.0
+                found.append((f"v{number}", label, start + hit, start + hit + 16.0, float(dice.random() + skill)))
+        annotated = GroundTruth(
+            videos=tuple(
+                VideoTruth(video_id=v, instances=tuple(Instance(s, e, w, c) for w, c, s, e in truth if w == v))
+                for v in dict.fromkeys(row[0] for row in truth)
+            )
+        )
+        by_video = {v.video_id: [Detection(s, e, c, x) for w, c, s, e, x in found if w == v.video_id] for v in annotated.videos}
+        result = result_of(load_case(annotated, by_video), rules, (0.5,), bootstrap=200)
+        values.append(result.map[0.5])
+        spans.append(result.intervals[0.5])
+    expected = np.mean(values)
+    held = np.mean([low <= expected <= high for low, high in spans])
+    assert 0.88 <= held <= 1.0
