@@ -21,6 +21,7 @@ from tal_run.eval.annotations import PAST_END_S, GroundTruth, Instance, VideoTru
 from tal_run.eval.detections import Detections
 from tal_run.eval.matching import BoolArray, FloatArray, IntArray
 from tal_run.eval.protocols import EvaluationError
+from tal_run.extractors.feature_record import MAX_SECONDS
 
 ALL_SUBSETS = "all"
 CLASS_LIST = "detclasslist.txt"  # THUMOS: lines of a class's number and name, beside the annotations
@@ -346,6 +347,7 @@ def _faults(found: Detections, truth: GroundTruth, labels: Sequence[str] | None)
         ("a score is no number", ~np.isfinite(found.scores), "score is {score}: give a number that is neither nan nor inf"),
         ("a start is no number", ~np.isfinite(start), "start_s is {start_s}: give seconds as a number"),
         ("an end is no number", ~np.isfinite(end), "end_s is {end_s}: give seconds as a number"),
+        ("its times are beyond any video", end > MAX_SECONDS, "end_s is {end_s}, beyond any video: give seconds"),
         ("it ends before it starts", end < start, "end_s ({end_s}) is before start_s ({start_s}): swap the two"),
         ("it starts before its video", start < 0, "start_s is {start_s}: times are 0 or later, so cut it off at 0"),
         ("unknown video", ~is_video[found.videos], "video_id {video!r} is not in the ground truth: {videos}"),

@@ -11,22 +11,34 @@ stands for the frames i .. i + 2^j - 1; from the top, each level hands its entri
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tal_run.eval.case import Case
 from tal_run.eval.matching import BoolArray, FloatArray, IntArray
+from tal_run.eval.protocols import EvaluationError
 
 EPSILON = 1e-9  # frames: 4.16 + 2.56 s is 6.720000000000001, and the frame at 6.72 s lies outside
+MOST_FRAMES = 1 << 26  # of the videos with one class: a month at 25 a second
 
 
 def frame_average_precisions(case: Case, *, fps: float) -> FloatArray:
-    """AP over frames of each class of a case [C]."""
+    """AP over frames of each class of a case [C].
+
+    Raises:
+        EvaluationError: the videos are too long for frames to be counted.
+    """
     found, truth = first_frames(case.segments, fps), first_frames(case.truth, fps)
     table = np.zeros(len(case.labels))
     for label in range(len(case.labels)):
         is_found, is_truth = case.classes == label, case.truth_classes == label
         videos = np.concatenate([case.videos[is_found], case.truth_videos[is_truth]])
         runs = np.concatenate([found[is_found], truth[is_truth]])
+        last_s = float(runs.max(initial=0) / fps)
         runs, length = _end_to_end(runs, videos, len(case.video_ids))
+        if length > MOST_FRAMES:
+            raise EvaluationError(
+                f"{case.labels[label]!r} lasts until {last_s:g} s, too long to count frames: are times in seconds?"
+            )
         count = int(is_found.sum())
         table[label] = _average_precision(runs[:count], case.scores[is_found], runs[count:], length)
     return table
@@ -70,12 +82,12 @@ def covered(runs: IntArray, length: int) -> BoolArray:
     return inside
 
 
-def best_step(runs: IntArray, step: IntArray, length: int, *, nothing: int) -> IntArray:
+def best_step(runs: IntArray, step: IntArray, length: int, *, nothing: int) -> NDArray[np.int32]:
     """Of each frame the lowest step of the ranges [N, 2] that cover it; ``nothing`` where none does [length]."""
     sizes = runs[:, 1] - runs[:, 0]
     some = sizes > 0
-    runs, step, sizes = runs[some], step[some], sizes[some]
-    lowest = np.full(length, nothing, np.int64)
+    runs, step, sizes = runs[some], step[some].astype(np.int32), sizes[some]
+    lowest = np.full(length, nothing, np.int32)
     if not len(runs):
         return lowest
     level = np.floor(np.log2(sizes)).astype(np.int64)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tal_run.eval.case import Case
     from tal_run.eval.diagnosis import Diagnosis
     from tal_run.eval.evaluation import EvaluationResult
+    from tal_run.eval.proposals import ProposalResult
     from tal_run.eval.protocols import Protocol
     from tal_run.pipeline.screen import Screen
 
@@ -199,7 +200,7 @@ def _also(pairs: Sequence[str]) -> dict[str, list[str]]:
 
 def _one(result: EvaluationResult) -> None:
     """One protocol: a row a threshold."""
-    click.echo(f"{result.protocol}: {result.videos} videos, {result.instances} instances, {result.detections} detections")
+    click.echo(f"{result.protocol}: {_counts(result)}, {_counted(result.detections, 'detection')}")
     rows = [[f"{tiou:g}", _percent(value), *_span(result.intervals.get(tiou))] for tiou, value in result.map.items()]
     if len(rows) > 1:
         rows.append(["mean", _percent(result.average_map), *_span(result.average_interval)])
@@ -210,7 +211,7 @@ def _one(result: EvaluationResult) -> None:
 
 def _side_by_side(results: Sequence[EvaluationResult], bootstrap: int) -> None:
     """All protocols: a row a threshold, a column a protocol."""
-    click.echo(f"mAP in percent; {results[0].videos} videos, {results[0].instances} instances")
+    click.echo(f"mAP in percent; {_counts(results[0])}")
     rows = []
     for tiou in results[0].map:
         spans = [(result.map[tiou], result.intervals.get(tiou)) for result in results]
@@ -223,7 +224,7 @@ def _side_by_side(results: Sequence[EvaluationResult], bootstrap: int) -> None:
         rows.append(["frames", *frames])
     _table([["tIoU", *(result.protocol for result in results)], *rows])
     if bootstrap:
-        click.echo(f"± half of the 95 % interval over {bootstrap} samples of the videos")
+        click.echo(f"± half of the 95 % interval over {_counted(bootstrap, 'sample')} of the videos")
 
 
 def _classes(result: EvaluationResult) -> None:
@@ -258,10 +259,10 @@ def _what_goes_wrong(diagnosis: Diagnosis) -> None:
     """Kinds of wrong detections, and sorts of instances."""
     from tal_run.eval.diagnosis_figures import TITLES, span
 
-    click.echo(f"\nat tIoU {diagnosis.tiou:g}: {diagnosis.right} detections are right")
+    click.echo(f"\nat tIoU {diagnosis.tiou:g}: {_counted(diagnosis.right, 'right detection')}")
     wrong = [[kind, str(count), f"{100 * diagnosis.gain[kind]:+.2f}"] for kind, count in diagnosis.wrong.items()]
     _table([["wrong", "detections", "mAP without"], *wrong], left=True)
-    click.echo(f"\n{len(diagnosis.missed)} of {diagnosis.instances} instances are missed; mAP here is normalised")
+    click.echo(f"\nmissed: {len(diagnosis.missed)} of {_counted(diagnosis.instances, 'instance')}; mAP here is normalised")
     rows = [
         [f"{TITLES[name]}: {span(name, sort)}", str(sort.instances), _percent(sort.map), f"{_percent(sort.missed)} %"]
         for name, sorts in diagnosis.sorts.items()
@@ -297,7 +298,7 @@ def _compare(
 
 def _comparison(name: str, comparison: Comparison) -> None:
     first, second = comparison.first, comparison.second
-    click.echo(f"{name}: {first.videos} videos, {first.instances} instances, {comparison.samples} samples of the videos")
+    click.echo(f"{name}: {_counts(first)}, {_counted(comparison.samples, 'sample')} of the videos")
     rows = [
         [f"{tiou:g}", _percent(first.map[tiou]), _percent(second.map[tiou]), *_gain(difference)]
         for tiou, difference in comparison.map.items()
@@ -324,7 +325,7 @@ def _proposals(cases: Sequence[Case], found: Sequence[str], tious: tuple[float, 
         return
     for name, path, result in zip("AB", found, results, strict=False):
         is_one = f"{name} = {_shown(path)}: " if len(results) > 1 else ""
-        click.echo(f"{is_one}{result.videos} videos, {result.instances} instances, {result.proposals} proposals")
+        click.echo(f"{is_one}{_counts(result)}, {_counted(result.proposals, 'proposal')}")
     rows = [["AUC", *(_percent(result.auc) for result in results)]]
     rows += [[f"AR@{n}", *(_percent(result.average_recall_at(n)) for result in results)] for n in SHOWN_NUMBERS]
     rows += [[f"recall at tIoU {tiou:g}", *(_percent(r.recall[tiou]) for r in results)] for tiou in results[0].recall]
@@ -365,6 +366,16 @@ def _keyed(values: Mapping[float, Any]) -> dict[str, Any]:
 
 def _print_json(document: object) -> None:
     click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+
+
+def _counts(result: EvaluationResult | ProposalResult) -> str:
+    return f"{_counted(result.videos, 'video')}, {_counted(result.instances, 'instance')}"
+
+
+def _counted(number: int, thing: str) -> str:
+    from tal_run.eval.case import counted
+
+    return counted(number, thing)
 
 
 def _percent(value: float) -> str:

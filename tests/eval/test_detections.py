@@ -161,6 +161,7 @@ GOOD = [("a", "LongJump", 1.0, 3.0, 0.5), ("b", "run", 4.0, 9.0, 0.5)]
         (("a", "run", 1, 2, "inf"), ["score is inf"]),
         (("a", "run", "nan", 2, 1), ["start_s is nan"]),
         (("a", "run", 1, "inf", 1), ["end_s is inf"]),
+        (("a", "run", 1, 1e10, 1), ["end_s is 10000000000.0, beyond any video"]),
         (("a", "run", 5, 2, 1), ["end_s (2.0) is before start_s (5.0)", "swap"]),
         (("a", "run", -0.5, 2, 1), ["start_s is -0.5", "cut it off at 0"]),
         (("a", "run", 15, 22, 1), ["15.0 to 22.0 s lies past its video's end"]),

@@ -196,6 +196,14 @@ def test_wtalc_takes_the_first_listed_and_wsad_the_best() -> None:
     assert worth(truth, found, "wtalc", (0.55,)).map[0.55] == 0.5
 
 
+def test_of_equal_overlaps_the_instance_listed_last_is_taken() -> None:
+    """As the toolkit does, which sorts overlaps and begins at the end."""
+    truth = [("a", "run", 0.0, 16.0), ("a", "run", 8.0, 24.0)]
+    between = ("a", "run", 4.0, 20.0, 0.9)  # 12 of 20 seconds with either
+    assert worth(truth, [between, ("a", "run", 0.0, 13.0, 0.5)], "activitynet", (0.5,)).map[0.5] == 1.0
+    assert worth(truth, [between, ("a", "run", 11.0, 24.0, 0.5)], "activitynet", (0.5,)).map[0.5] == 0.5
+
+
 def test_ambiguous_stretches_spare_what_is_wrong_or_drop_what_is_right() -> None:
     found = [("a", "run", 40.0, 48.0, 0.9), ("a", "run", 16.0, 32.0, 0.5)]
     over_both = [("a", 30.0, 41.0)]
@@ -230,6 +238,11 @@ def test_a_frame_has_the_score_of_the_best_detection_that_covers_it() -> None:
     # one second of four is right and surest; then five more that hold the rest of the truth
     found = [("a", "run", 1.0, 2.0, 0.9), ("a", "run", 0.0, 6.0, 0.5)]
     assert worth(truth, found, "multithumos", (0.5,)).frame_map == pytest.approx(1 / 4 + 3 / 4 * 4 / 6)
+
+
+def test_frames_that_cannot_be_counted_are_refused() -> None:
+    with pytest.raises(EvaluationError, match=r"'run' lasts until 9e\+07 s, too long to count frames: are times in seconds?"):
+        worth(ONE, [("a", "run", 1.0, 9e7, 0.5)], "multithumos", (0.5,))
 
 
 def test_mexaction_knows_two_classes() -> None:

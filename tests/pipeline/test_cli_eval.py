@@ -180,9 +180,9 @@ def test_a_diagnosis_is_printed_and_drawn() -> None:
     result = run("found.csv", "--protocol", "activitynet", "--diagnose", "why", "--bootstrap", "0", "--tiou", "0.5")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert "at tIoU 0.5: 3 detections are right" in lines
+    assert "at tIoU 0.5: 3 right detections" in lines
     assert [line.split()[:2] for line in lines if line.startswith("double")] == [["double", "detection"]]
-    assert "2 of 5 instances are missed; mAP here is normalised" in lines
+    assert "missed: 2 of 5 instances; mAP here is normalised" in lines
     assert sorted(path.name for path in Path("why").iterdir())[:2] == ["diagnosis.json", "missed.csv"]
     document = json.loads(run("found.csv", "--protocol", "wsad", "--diagnose", "why", "--json", "--bootstrap", "0").stdout)
     assert document["diagnosis"]["tiou"] == 0.5
