@@ -20,13 +20,14 @@ N in all before them (copies counted), the j-th copy of a right one has the prec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tal_run.eval.case import Case
 from tal_run.eval.evaluation import EvaluationResult, Judged, judge, require_labels, result_of, rows_by_class
+from tal_run.eval.frames import FrameCounts, average_precision_of
 from tal_run.eval.matching import UNMATCHED, BoolArray, FloatArray, IntArray
 from tal_run.eval.protocols import EvaluationError, Protocol
 
@@ -151,6 +152,22 @@ def bootstrap_maps(case: Case, judged: Judged, *, interpolated: bool, samples: i
             known += there
         blocks.append(np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0))
     return np.concatenate(blocks)
+
+
+def bootstrap_frame_maps(classes: Sequence[FrameCounts], *, samples: int = SAMPLES, seed: int = 0) -> FloatArray:
+    """The mAP over frames of each sample [S], from the same samples as ``bootstrap_maps``."""
+    blocks = []
+    for drawn in draws(len(classes[0].positives), samples, seed):
+        table = np.stack([_frame_aps(counts, drawn) for counts in classes], axis=1)  # [B, C]
+        known = ~np.isnan(table)
+        total = np.where(known, table, 0.0).sum(axis=1)
+        blocks.append(np.divide(total, known.sum(axis=1), out=np.full(len(drawn), np.nan), where=known.any(axis=1)))
+    return np.concatenate(blocks)
+
+
+def _frame_aps(counts: FrameCounts, drawn: IntArray) -> FloatArray:
+    step = max(1, VALUES_AT_ONCE // max(len(counts.videos), 1))
+    return np.concatenate([average_precision_of(counts, drawn[begin : begin + step]) for begin in range(0, len(drawn), step)])
 
 
 def _gains(drawn: IntArray, videos: IntArray, right: BoolArray, spared: BoolArray, *, interpolated: bool) -> FloatArray:

@@ -17,7 +17,7 @@ from tal_run.eval.annotations import GroundTruth
 from tal_run.eval.average_precision import mean_average_precision, precision_at_hits
 from tal_run.eval.case import Also, Case, case_of, read_ground_truth
 from tal_run.eval.detections import Detections, from_results, read_detections
-from tal_run.eval.frames import frame_average_precisions
+from tal_run.eval.frames import average_precision_of, frame_counts
 from tal_run.eval.matching import UNMATCHED, BoolArray, FloatArray, IntArray, matched, overlapping, touches
 from tal_run.eval.protocols import EvaluationError, Protocol, checked_tious, protocol_named
 from tal_run.models.detection import Detection
@@ -34,8 +34,9 @@ class EvaluationResult:
         protocol: the protocol's name.
         map: mean average precision at each threshold.
         per_class: average precision of each class at each threshold.
-        frame_map: mean average precision over frames; None: the protocol has none.
-        frame_per_class: average precision over frames of each class; empty: the protocol has none.
+        frame_map: mean average precision over frames; None: the protocol has none, or no frame shows a class.
+        frame_per_class: average precision over frames of each class of which there is a frame.
+        frame_interval: where the mAP over frames lies in 95 % of bootstrap samples; None: there is none.
         intervals: where the mAP at each threshold lies in 95 % of bootstrap samples; empty: none were drawn.
         average_interval: the same of the mean over thresholds.
         videos: how many videos were evaluated on.
@@ -49,6 +50,7 @@ class EvaluationResult:
     per_class: Mapping[str, Mapping[float, float]]
     frame_map: float | None = None
     frame_per_class: Mapping[str, float] = field(default_factory=dict)
+    frame_interval: tuple[float, float] | None = None
     intervals: Mapping[float, tuple[float, float]] = field(default_factory=dict)
     average_interval: tuple[float, float] | None = None
     videos: int = 0
@@ -162,13 +164,16 @@ def result_of(case: Case, rules: Protocol, tious: tuple[float, ...], *, bootstra
     require_labels(case, rules)
     judged = judge(case, rules, tious)
     by_class = average_precisions(case, judged, interpolated=rules.interpolated)
-    frames = None if rules.frame_fps is None else frame_average_precisions(case, fps=rules.frame_fps)
+    frames = [] if rules.frame_fps is None else frame_counts(case, fps=rules.frame_fps)
+    frame_aps = [float(average_precision_of(counts, np.ones((1, len(case.video_ids))))[0]) for counts in frames]
+    per_frame = {label: ap for label, ap in zip(case.labels, frame_aps, strict=False) if not np.isnan(ap)}
+    frame_map = float(np.mean(list(per_frame.values()))) if per_frame else None
     intervals: dict[float, tuple[float, float]] = {}
-    average_interval = None
+    average_interval = frame_interval = None
     if bootstrap < 0:
         raise EvaluationError(f"{bootstrap} bootstrap samples cannot be drawn: give 1000 or so, or 0 for none")
     if bootstrap:
-        from tal_run.eval.bootstrap import bootstrap_maps, interval_of_share
+        from tal_run.eval.bootstrap import bootstrap_frame_maps, bootstrap_maps, interval_of_share
 
         samples = bootstrap_maps(case, judged, interpolated=rules.interpolated, samples=bootstrap, seed=seed)
         means = mean_average_precision(by_class)
@@ -176,14 +181,17 @@ def result_of(case: Case, rules: Protocol, tious: tuple[float, ...], *, bootstra
             tiou: interval_of_share(column, value) for tiou, column, value in zip(tious, samples.T, means.tolist(), strict=True)
         }
         average_interval = interval_of_share(samples.mean(axis=1), float(means.mean()))
+        if frame_map is not None:
+            frame_interval = interval_of_share(bootstrap_frame_maps(frames, samples=bootstrap, seed=seed), frame_map)
     return EvaluationResult(
         protocol=rules.name,
         map=dict(zip(tious, mean_average_precision(by_class).tolist(), strict=True)),
         per_class={
             label: dict(zip(tious, row, strict=True)) for label, row in zip(case.labels, by_class.tolist(), strict=True)
         },
-        frame_map=None if frames is None else float(frames.mean()),
-        frame_per_class={} if frames is None else dict(zip(case.labels, frames.tolist(), strict=True)),
+        frame_map=frame_map,
+        frame_per_class=per_frame,
+        frame_interval=frame_interval,
         intervals=intervals,
         average_interval=average_interval,
         videos=len(case.video_ids),

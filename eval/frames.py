@@ -10,8 +10,10 @@ stands for the frames i .. i + 2^j - 1; from the top, each level hands its entri
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tal_run.eval.case import Case
 from tal_run.eval.matching import BoolArray, FloatArray, IntArray
@@ -21,27 +23,62 @@ EPSILON = 1e-9  # frames: 4.16 + 2.56 s is 6.720000000000001, and the frame at 6
 MOST_FRAMES = 1 << 26  # of the videos with one class: a month at 25 a second
 
 
-def frame_average_precisions(case: Case, *, fps: float) -> FloatArray:
-    """AP over frames of each class of a case [C].
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameCounts:
+    """The frames of one class, counted: all that a ranking of them depends on.
+
+    Attributes:
+        steps: where a new score begins in what follows, scores falling [L].
+        videos: the videos that have frames of each score [P].
+        together: how many [P].
+        right: how many of them show the class [P].
+        positives: frames of each video that show it, found or not [V].
+    """
+
+    steps: IntArray
+    videos: IntArray
+    together: IntArray
+    right: IntArray
+    positives: IntArray
+
+
+def frame_counts(case: Case, *, fps: float) -> list[FrameCounts]:
+    """Count the frames of each class of a case [C].
 
     Raises:
         EvaluationError: the videos are too long for frames to be counted.
     """
     found, truth = first_frames(case.segments, fps), first_frames(case.truth, fps)
-    table = np.zeros(len(case.labels))
+    counts = []
     for label in range(len(case.labels)):
         is_found, is_truth = case.classes == label, case.truth_classes == label
         videos = np.concatenate([case.videos[is_found], case.truth_videos[is_truth]])
         runs = np.concatenate([found[is_found], truth[is_truth]])
-        last_s = float(runs.max(initial=0) / fps)
-        runs, length = _end_to_end(runs, videos, len(case.video_ids))
-        if length > MOST_FRAMES:
+        lengths = np.zeros(len(case.video_ids), np.int64)
+        np.maximum.at(lengths, videos, runs[:, 1])
+        if lengths.sum() > MOST_FRAMES:
+            last_s = float(runs.max() / fps)
             raise EvaluationError(
                 f"{case.labels[label]!r} lasts until {last_s:g} s, too long to count frames: are times in seconds?"
             )
+        runs += (np.cumsum(lengths) - lengths)[videos][:, None]  # all videos in one row
         count = int(is_found.sum())
-        table[label] = _average_precision(runs[:count], case.scores[is_found], runs[count:], length)
-    return table
+        counts.append(_counted(runs[:count], case.scores[is_found], runs[count:], lengths))
+    return counts
+
+
+def average_precision_of(counts: FrameCounts, weights: ArrayLike) -> FloatArray:
+    """AP over frames where each video counts as often as is said [B, V]; NaN where no frame shows the class [B]."""
+    often = np.asarray(weights, np.int64)
+    positives = often @ counts.positives
+    precise = np.zeros(len(often))
+    if len(counts.steps):
+        copies = often[:, counts.videos]  # [B, P]
+        right = np.add.reduceat(copies * counts.right, counts.steps, axis=1)  # [B, L]
+        together = np.cumsum(np.add.reduceat(copies * counts.together, counts.steps, axis=1), axis=1)
+        precise = (np.cumsum(right, axis=1) / np.maximum(together, 1) * right).sum(axis=1)
+    average: FloatArray = np.divide(precise, positives, out=np.full(len(often), np.nan), where=positives > 0)
+    return average
 
 
 def first_frames(segments: FloatArray, fps: float) -> IntArray:
@@ -50,27 +87,24 @@ def first_frames(segments: FloatArray, fps: float) -> IntArray:
     return frames
 
 
-def _end_to_end(runs: IntArray, videos: IntArray, count: int) -> tuple[IntArray, int]:
-    """Ranges of frames within videos, moved to where all videos stand in one row, and the row's length."""
-    lengths = np.zeros(count, np.int64)
-    np.maximum.at(lengths, videos, runs[:, 1])
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    return runs + starts[videos][:, None], int(starts[-1])
-
-
-def _average_precision(found: IntArray, scores: FloatArray, truth: IntArray, length: int) -> float:
+def _counted(found: IntArray, scores: FloatArray, truth: IntArray, lengths: IntArray) -> FrameCounts:
+    """Frames of one class, all videos in one row."""
+    length, videos = int(lengths.sum()), len(lengths)
     is_true = covered(truth, length)
-    positives = int(is_true.sum())
-    if not positives or not len(found):
-        return 0.0
+    video_of = np.repeat(np.arange(videos), lengths)
     # equal scores are one step: 0 the highest
     levels, step = np.unique(-scores, return_inverse=True)
     steps = best_step(found, step, length, nothing=len(levels))
-    retrieved = steps < len(levels)
-    right = np.bincount(steps[retrieved & is_true], minlength=len(levels))
-    together = np.bincount(steps[retrieved], minlength=len(levels))
-    precision = np.cumsum(right) / np.maximum(np.cumsum(together), 1)
-    return float((precision * right).sum() / positives)
+    rows = np.flatnonzero(steps < len(levels))
+    pairs, place = np.unique(steps[rows].astype(np.int64) * videos + video_of[rows], return_inverse=True)
+    begins = np.flatnonzero(np.diff(pairs // videos, prepend=-1)) if len(pairs) else np.empty(0, np.int64)
+    return FrameCounts(
+        steps=begins,
+        videos=pairs % videos,
+        together=np.bincount(place, minlength=len(pairs)),
+        right=np.bincount(place[is_true[rows]], minlength=len(pairs)),
+        positives=np.bincount(video_of[is_true], minlength=videos),
+    )
 
 
 def covered(runs: IntArray, length: int) -> BoolArray:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tal_run.eval import evaluate
 from tal_run.eval.annotations import GroundTruth, Instance, Stretch, VideoTruth
-from tal_run.eval.bootstrap import bootstrap_maps, compare, draws, interval, interval_of_share
+from tal_run.eval.bootstrap import bootstrap_frame_maps, bootstrap_maps, compare, draws, interval, interval_of_share
 from tal_run.eval.case import Case
 from tal_run.eval.evaluation import judge, load_case, result_of
+from tal_run.eval.frames import frame_counts
 from tal_run.eval.protocols import PROTOCOLS, EvaluationError
 from tal_run.models import Detection
 
@@ -71,6 +72,18 @@ def test_a_video_drawn_twice_is_two_videos(reference: ModuleType, name: str, tru
             assert np.isnan(sample).all()
             continue
         assert sample == pytest.approx([reference.mean_ap(name, *copied, tiou)[0] for tiou in TIOUS], abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(truth=truths, found=founds)
+def test_frames_of_a_video_drawn_twice_count_twice(reference: ModuleType, truth: Any, found: Any) -> None:
+    case = case_of(truth, found)
+    samples = bootstrap_frame_maps(frame_counts(case, fps=6.25), samples=4, seed=3)
+    for drawn, sample in zip(next(draws(len(NAMES), 4, 3)), samples, strict=True):
+        copied = reference.resampled(truth, [], found, dict(zip(NAMES, drawn.tolist(), strict=True)))
+        aps = [reference.frame_ap(copied[0], copied[2], label, 6.25, 70) for label in case.labels]
+        known = [ap for ap in aps if not np.isnan(ap)]
+        assert sample == pytest.approx(np.mean(known) if known else np.nan, abs=1e-9, nan_ok=True)
 
 
 def made(count: int, hit_rate: float, seed: int = 0) -> tuple[GroundTruth, dict[str, list[Detection]]]:
