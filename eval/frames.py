@@ -90,20 +90,34 @@ def first_frames(segments: FloatArray, fps: float) -> IntArray:
 def _counted(found: IntArray, scores: FloatArray, truth: IntArray, lengths: IntArray) -> FrameCounts:
     """Frames of one class, all videos in one row."""
     length, videos = int(lengths.sum()), len(lengths)
+    if not length:
+        none = np.empty(0, np.int64)
+        return FrameCounts(steps=none, videos=none, together=none, right=none, positives=np.zeros(videos, np.int64))
     is_true = covered(truth, length)
-    video_of = np.repeat(np.arange(videos), lengths)
     # equal scores are one step: 0 the highest
     levels, step = np.unique(-scores, return_inverse=True)
     steps = best_step(found, step, length, nothing=len(levels))
-    rows = np.flatnonzero(steps < len(levels))
-    pairs, place = np.unique(steps[rows].astype(np.int64) * videos + video_of[rows], return_inverse=True)
-    begins = np.flatnonzero(np.diff(pairs // videos, prepend=-1)) if len(pairs) else np.empty(0, np.int64)
+    # frames that follow one another and are alike go together: there are few sorts of them
+    alike = np.zeros(length, np.bool_)
+    alike[1:] = (steps[1:] == steps[:-1]) & (is_true[1:] == is_true[:-1])
+    firsts = np.cumsum(lengths) - lengths
+    alike[firsts[lengths > 0]] = False
+    begins = np.flatnonzero(~alike)
+    sizes = np.diff(begins, append=length)
+    video_of = np.searchsorted(firsts, begins, side="right") - 1
+    shows, kinds = np.where(is_true[begins], sizes, 0), steps[begins].astype(np.int64)
+    some = kinds < len(levels)
+    pairs, place = np.unique(kinds[some] * videos + video_of[some], return_inverse=True)
+    together, right, positives = (np.zeros(size, np.int64) for size in (len(pairs), len(pairs), videos))
+    np.add.at(together, place, sizes[some])
+    np.add.at(right, place, shows[some])
+    np.add.at(positives, video_of, shows)
     return FrameCounts(
-        steps=begins,
+        steps=np.flatnonzero(np.diff(pairs // videos, prepend=-1)),
         videos=pairs % videos,
-        together=np.bincount(place, minlength=len(pairs)),
-        right=np.bincount(place[is_true[rows]], minlength=len(pairs)),
-        positives=np.bincount(video_of[is_true], minlength=videos),
+        together=together,
+        right=right,
+        positives=positives,
     )
 
 
