@@ -142,8 +142,8 @@ def bootstrap_maps(case: Case, judged: Judged, *, interpolated: bool, samples: i
     blocks = []
     for drawn in draws(len(case.video_ids), samples, seed):
         total, known = np.zeros((len(drawn), len(judged.tious))), np.zeros((len(drawn), 1))
-        for label, rows in enumerate(classes):
-            counts = drawn @ instances[:, label]  # [B]
+        there_are = drawn.astype(np.float64) @ instances  # [B, C]
+        for rows, counts in zip(classes, there_are.T, strict=True):
             there = (counts > 0)[:, None]
             gained = _gains(
                 drawn, videos[rows], judged.partner[:, rows] != UNMATCHED, judged.spared[rows], interpolated=interpolated

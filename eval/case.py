@@ -218,7 +218,7 @@ def _remark(case: Case, given: int, notes: list[str]) -> None:
         notes.append(f"{counted(given - len(case.rows), 'detection')} of videos or classes that are not evaluated on")
     empty = set(case.truth_videos.tolist()) - set(case.videos.tolist())
     if given and empty:
-        notes.append(f"{len(empty)} of {counted(len(case.video_ids), 'video')} with instances, but without a detection")
+        notes.append(f"{counted(len(empty), 'video')} with instances, but without a detection")
     twins = len(case.truth) - len(np.unique(np.column_stack([case.truth_groups, case.truth]), axis=0))
     if twins:
         notes.append(f"{counted(twins, 'instance')} listed again in the ground truth: each counts")

@@ -102,6 +102,8 @@ def test_what_detect_returns_is_taken() -> None:
         ("a,b\n1,2\n", ["no column 'video_id'"]),
         ("video_id,label,start_s,end_s\na,run,0,1\n", ["no column 'score'", "ground truth"]),
         (as_csv() + "a,run,1,x,0.5\n", ["line 5", "end_s is 'x'", "give a number"]),
+        ("\n\n" + as_csv() + "a,run,1,x,0.5\n", ["line 7", "end_s is 'x'"]),
+        ("\n\nv 1 2 7 0.5\nv 1 two 7 0.5\n", ["line 4", "end_s is 'two'"]),
         (as_csv() + "a,run,1,2\n", ["line 5", "4 fields where there should be 5"]),
         (as_csv() + "a,run,1,2,\n", ["line 5", "score is ''"]),
         ("v 1 2 7 0.5\nv 1 2 7\n", ["line 2", "4 fields"]),
@@ -246,7 +248,7 @@ def test_what_is_worth_knowing_is_noted() -> None:
     )
     notes = evaluate(again, {"a": [Detection(1.0, 3.0, "run", 0.5)]}, protocol="activitynet").notes
     assert notes == (
-        "1 of 2 videos with instances, but without a detection",
+        "1 video with instances, but without a detection",
         "1 instance listed again in the ground truth: each counts",
     )
 
