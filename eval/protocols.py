@@ -30,7 +30,8 @@ name             who is matched with whom                                enough 
 - *Per frame* (``multithumos``): 25 frames a second, pooled over all videos; a frame's score for a class is that of the best
   detection that covers it, and a frame that none covers is not retrieved. Frames of one score have no order among
   themselves: they come together, AP = sum over scores of (share of the positives there) x (precision down to there). A class
-  that no frame shows has no such AP. The papers' frames have a score each; how they are ranked within a detection is not theirs to say, so this is ours.
+  that no frame shows has no such AP. The papers' frames have a score each; how they are ranked within a detection is not
+  theirs to say, so this is ours.
 - *Videos*: a detection in a video without instances is wrong. On THUMOS14's test set, video_test_0001292 is such a video (it
   has Ambiguous stretches only): "212 videos" counts its detections. Papers on 210 videos left out 270, 1292 and 1496.
 
