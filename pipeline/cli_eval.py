@@ -161,7 +161,7 @@ def _protocols(name: str, case: Case, display: Screen) -> list[Protocol]:
         try:
             require_labels(case, rules)
         except EvaluationError:
-            display.say(f"note: left out {rules.name}, which knows the classes {' and '.join(rules.labels or ())} only")
+            display.say(f"note: left out {rules.name}, which knows other classes")
             continue
         chosen.append(rules)
     return chosen
