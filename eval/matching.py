@@ -32,7 +32,7 @@ BoolArray = NDArray[np.bool_]
 #     overlaps the detection that comes first.
 Rule = Literal["best", "first", "truth"]
 
-PAIRS_AT_ONCE = 1 << 20  # overlaps computed at a time: some 60 MB
+PAIRS_AT_ONCE = 1 << 16  # overlaps computed at a time: what fits into a processor's cache
 UNMATCHED = -1
 
 
@@ -66,11 +66,10 @@ def pair_tiou(segments: FloatArray, others: FloatArray) -> FloatArray:
 def pairs_in_groups(groups: IntArray, truth_groups: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
     """Rows of detections and instances of the same group, every pair once, about ``PAIRS_AT_ONCE`` at a time."""
     order = np.argsort(truth_groups, kind="stable")
-    in_order = truth_groups[order]
-    first = np.searchsorted(in_order, groups, side="left")
-    count = np.searchsorted(in_order, groups, side="right") - first
-    some = np.flatnonzero(count)
-    first, count = first[some], count[some]
+    names, begins, sizes = np.unique(truth_groups[order], return_index=True, return_counts=True)
+    place = np.searchsorted(names, groups)
+    some = np.flatnonzero(np.append(names, -1)[place] == groups)
+    first, count = begins[place[some]], sizes[place[some]]
     total = np.cumsum(count)
     begin = 0
     while begin < len(some):
