@@ -56,8 +56,8 @@ def main() -> None:
             took = [timed(truth, found, protocol) for _ in range(options.rounds)]
             middle = statistics.median(clock for clock, _ in took)
             worked = statistics.median(work for _, work in took)
-            low, high = (limit / middle for limit in TOOLKIT_S)
-            beside = f"  the toolkit: {low:.0f} to {high:.0f} times that" if protocol == "activitynet" else ""
+            low, high = (limit / worked for limit in TOOLKIT_S)
+            beside = f" (the toolkit: {low:.0f} to {high:.0f} times that)" if protocol == "activitynet" else ""
             print(f"  {protocol:12s} {middle:6.3f} s, {worked:6.3f} s on the CPU{beside}")
     print(f"load: {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
