@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tal_run.pipeline.cli_datasets import datasets
+from tal_run.pipeline.cli_eval import evaluate
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -471,6 +472,7 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 
 
 main.add_command(datasets)
+main.add_command(evaluate)
 
 if __name__ == "__main__":
     main()
