@@ -8,7 +8,7 @@ nothing but that activation: it must be high within a segment and low around it 
                      +- B: three temporal convolutions, one more -> (t_x, t_w) for each of M anchors [T, M, 2]
                             -> inner boundary [x1, x2] -> inflated to the outer boundary [X1, X2] -> OIC by the CAS
 
-Notation: f_k(x) activation of class k at snippet x; A_i, A_o mean activation in the inner and in the outer area; s_x a position;
+Notation: f_k(x) activation of class k at snippet x; A_i, A_o mean activation in the inner and in the outer area; s_x a place;
 w_a an anchor's length; alpha the inflation. Boundaries name snippets and both ends belong to a segment (Eq. 1 counts
 x2 - x1 + 1 of them); what is found therefore goes from x1 to x2 + 1 as borders. (Their code reports x1 to x2.)
 
@@ -18,19 +18,19 @@ Open in the paper, whose supplement we do not have, or otherwise in the authors'
   learnt on given features, by UntrimmedNet's soft selection (Wang et al., CVPR 2017): the video's class distribution is the
   snippets' softmax scores, weighted by the softmax of attention over time, and its cross-entropy with the labels is minimised.
   The first ``classification_iterations`` train S only, the rest B only; Adam and its rate are a choice of this module.
-- *The gate.* The paper sets scores to 0 where attention is lower than 7. Softmax takes no notice of a constant, so such a number
-  belongs to one trained network, which is not ours: by default a snippet passes if its share of the video's attention is half
-  of an even one at least. ``gate="score"`` is the paper's. Streams are averaged first; their code gates each.
-- *Clipping.* [x1, x2] is kept in the video, [X1, X2] within one snippet beyond it, where the activation is taken to be 0, so that
-  a segment always has an outer area, of one snippet at least on either side (as in their code). Gradients pass as if nothing
-  had been clipped (their code). Rounding is to the nearest snippet, upwards from the middle; their code rounds down.
+- *The gate.* The paper sets scores to 0 where attention is lower than 7. Softmax takes no notice of a constant, so such a
+  number belongs to one trained network, which is not ours: by default a snippet passes if its share of the video's attention
+  is half of an even one at least. ``gate="score"`` is the paper's. Streams are averaged first; their code gates each.
+- *Clipping.* [x1, x2] is kept in the video, [X1, X2] within one snippet beyond it, where the activation is taken to be 0, so
+  that a segment always has an outer area, of one snippet at least on either side (as in their code). Gradients pass as if
+  nothing had been clipped (their code). Rounding is to the nearest snippet, upwards from the middle; their code rounds down.
 - *Layers.* ReLU, and 3 snippets for the last convolution; in their code LeakyReLU (0.1) and 1. That convolution's weights begin
   small, N(0, 0.01) (their code). Batch normalization counts the snippets of the videos, not the padding.
 - *The loss* is the sum over the predictions that are kept; their code takes the mean of (OIC + 1) / 2, and keeps OIC up to 0.4
   instead of -0.3. One video a batch, drawn at random; the paper goes through all of them once.
-- *Not taken over*: their configuration for THUMOS14 chooses anchors by OIC times the likelihood of the length, fitted to the true
-  segments of the validation set, which is not learning from labels of videos.
-- *Ablations* (5.4): ``proposals="all"`` is OIC selection: every segment there is competes, whatever the activation at its middle.
+- *Not taken over*: their configuration for THUMOS14 chooses anchors by OIC times the likelihood of the length, fitted to the
+  true segments of the validation set, which is not learning from labels of videos.
+- *Ablations* (5.4): ``proposals="all"`` is OIC selection: every segment there is competes, whatever is active at its middle.
   ``objective="inner"`` drops the outer area: the loss is -A_i, and scores and thresholds go by it in the same way.
   ``direct_optimization`` trains B anew on the video itself, on all classes, and normalizes by the video's own statistics.
 """
@@ -39,6 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -190,7 +191,7 @@ class LocalizationBranch(nn.Module):
     def __init__(self, feature_dim: int, *, config: AutoLocConfig) -> None:
         super().__init__()
         widths = (feature_dim, config.channels, config.channels, config.channels)
-        self.convolutions = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.convolutions = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm1d(config.channels) for _ in widths[1:])
         self.rectifier = nn.LeakyReLU(config.leak)  # with no leak, a ReLU
         count = 2 * len(config.anchors)
@@ -276,35 +277,36 @@ def inner_loss(cas: Tensor, inner: Tensor) -> Tensor:
 
 
 class _Contrast(torch.autograd.Function):
-    """Eq. 1 forward, Eq. 2-5 backward; without the contrast, their inner area's part."""
+    """Eq. 1 forward, Eq. 2-5 backward; without the contrast, their inner area's part. o1, o2 are the paper's X1, X2."""
 
     @staticmethod
     def forward(ctx: Any, cas: Tensor, inner: Tensor, outer: Tensor, contrast: bool) -> Tensor:
         activation = cas.detach().double()  # differences of sums over hours must not be rounded away
-        (x1, x2), (X1, X2) = _nearest(inner).unbind(1), _nearest(outer).unbind(1)
-        if len(x1) and not bool(((X1 >= 0) & (X1 <= x1) & (x1 <= x2) & (x2 <= X2) & (X2 < len(cas))).all()):
+        (x1, x2), (o1, o2) = _nearest(inner).unbind(1), _nearest(outer).unbind(1)
+        places = torch.stack([torch.zeros_like(o1), o1, x1, x2, o2, torch.full_like(o2, len(cas) - 1)])  # [6, N]
+        if (places.diff(dim=0) < 0).any():
             raise ValueError(f"boundaries must lie as 0 <= X1 <= x1 <= x2 <= X2 <= {len(cas) - 1}, got {inner} in {outer}")
         area = F.pad(activation.cumsum(0), (1, 0))
         inner_sum, inner_length = area[x2 + 1] - area[x1], x2 - x1 + 1
-        outer_sum, outer_length = area[X2 + 1] - area[X1] - inner_sum, X2 - X1 + 1 - inner_length
+        outer_sum, outer_length = area[o2 + 1] - area[o1] - inner_sum, o2 - o1 + 1 - inner_length
         inside = inner_sum / inner_length  # A_i
         outside = outer_sum / outer_length.clamp(min=1)  # A_o
         per_outer = torch.where(outer_length > 0, 1 / outer_length.clamp(min=1), 0.0)
-        ctx.save_for_backward(activation, x1, x2, X1, X2, inside, outside, 1 / inner_length, per_outer)
+        ctx.save_for_backward(activation, x1, x2, o1, o2, inside, outside, 1 / inner_length, per_outer)
         ctx.contrast, ctx.dtype = contrast, inner.dtype
         return ((outside if contrast else 0) - inside).to(inner.dtype)  # Eq. 1
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[None, Tensor, Tensor, None]:
-        f, x1, x2, X1, X2, inside, outside, per_inner, per_outer = ctx.saved_tensors
+        f, x1, x2, o1, o2, inside, outside, per_inner, per_outer = ctx.saved_tensors
         if not ctx.contrast:
             per_outer = torch.zeros_like(per_outer)
         by_x1 = (f[x1] - outside) * per_outer - (inside - f[x1]) * per_inner  # Eq. 2
         by_x2 = (outside - f[x2]) * per_outer - (f[x2] - inside) * per_inner  # Eq. 3
-        by_X1 = (outside - f[X1]) * per_outer  # Eq. 4
-        by_X2 = (f[X2] - outside) * per_outer  # Eq. 5
+        by_o1 = (outside - f[o1]) * per_outer  # Eq. 4
+        by_o2 = (f[o2] - outside) * per_outer  # Eq. 5
         inner = gradients[0][:, None] * torch.stack([by_x1, by_x2], dim=1)
-        outer = gradients[0][:, None] * torch.stack([by_X1, by_X2], dim=1)
+        outer = gradients[0][:, None] * torch.stack([by_o1, by_o2], dim=1)
         return None, inner.to(ctx.dtype), outer.to(ctx.dtype), None
 
 

@@ -14,9 +14,9 @@ Open in the paper, or otherwise in the authors' code (``AUTHORS_CODE`` has the l
 
 - *The remainder* of a video that is no multiple of l_w belongs to the last block, which so has l_w to 2 l_w - 1 snippets
   (their code, and what floor(n / l_w) of Eq. 2 amounts to).
-- *Weights of the losses.* The paper's total is Eq. 5-6 plus the metric loss (Eq. 12, its factor 1). Their code halves the first's
-  two terms, and then takes half of either loss. ``balanced_bce_loss`` is the first as their code has it, half of Eq. 5-6; the
-  configuration's weights are of the paper's terms. The sums of Eq. 5-6 run over the classes of one video; videos are averaged.
+- *Weights of the losses.* The paper's total is Eq. 5-6 plus the metric loss (Eq. 12, its factor 1). Their code halves the
+  first's two terms, then takes half of either loss. ``balanced_bce_loss`` is the first as their code has it, half of Eq. 5-6;
+  the configuration's weights are of the paper's terms. Eq. 5-6 sum over the classes of one video; videos are averaged.
 - *Batches.* "batch size 20 with 4 different activity instances per batch such that at least 5 videos have the same activity";
   their code takes 5 labels and 4 videos of each, and so does this.
 - *Long videos* give 300 snippets "randomly"; their code cuts out one stretch of 300, and so does this.
@@ -48,7 +48,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tal_run.models.head import Batch, Found, Head, HeadError, Step, found
 from tal_run.models.postprocess import runs_above
 from tal_run.models.thresholds import largest_within, second_stage_segments, top_mean
-from tal_run.models.wtalc import high_and_low, is_inside, top_k_mean
+from tal_run.models.wtalc import high_and_low, top_k_mean
 
 Classifier = Literal["balanced", "bce", "softmax"]
 Distance = Literal["class", "learned", "euclidean", "cosine"]
