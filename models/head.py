@@ -11,7 +11,7 @@ Conventions that all heads keep:
 
 - ``network(features, lengths)`` gives a named tuple of tensors, always the same one, in training and out of it. What a loss
   needs of the network's weights is in there too, so a loss is a function of what it is given. What lies behind a video's
-  length is padding: it may hold anything and must not change what comes out for the snippets before it.
+  length is padding, and must not change what comes out for the snippets before it, nor the loss.
 - ``loss`` gives scalars by name, each already times its weight: their sum is the paper's total.
 - ``decode`` takes the same tuple as NumPy arrays, of a batch of one video (B = 1) without padding, so that nothing has to be
   said about which axis is whose. It knows nothing of seconds.

@@ -26,7 +26,7 @@ from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video import VideoInfo
 from tal_run.models import LOCALIZERS, Detection
 from tal_run.models.actionbytes import ActionBytesConfig
-from tal_run.models.wtalc import first_stage_classes
+from tal_run.models.thresholds import first_stage_classes
 from tal_run.pipeline.query import QueryConfig, QueryMatch, match_query
 
 if TYPE_CHECKING:
