@@ -302,13 +302,14 @@ class Scnn(nn.Module):
         by_video = [windows(int(length), config=self.config) for length in lengths]
         count = max(map(len, by_video))
         table = np.stack([np.pad(found, ((0, count - len(found)), (0, 0))) for found in by_video])  # [B, H, 2]
-        steps = sampled_steps(table, count=self.config.segment_steps).reshape(len(table), count, -1)  # [B, H, S]
+        size = self.config.segment_steps
+        steps = sampled_steps(table, count=size).reshape(len(table), count, size)  # [B, H, S]
         video = torch.arange(len(table), device=sequences.device)[:, None, None]
 
         def judged(network: SegmentNetwork) -> Tensor:
             segments = network.trunk.embed(sequences)[video, torch.from_numpy(steps).to(sequences.device)]  # [B, H, S, ...]
             logits: Tensor = network(segments.flatten(0, 1))
-            return logits.view(len(table), count, -1)
+            return logits.view(len(table), count, logits.shape[1])
 
         return ScnnOutput(
             windows=torch.from_numpy(table).to(sequences.device),
