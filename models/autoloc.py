@@ -197,7 +197,7 @@ class LocalizationBranch(nn.Module):
         count = 2 * len(config.anchors)
         self.pred = nn.Conv1d(config.channels, count, config.pred_kernel, padding=config.pred_kernel // 2)
         nn.init.normal_(self.pred.weight, std=0.01)
-        nn.init.zeros_(self.pred.bias)
+        nn.init.zeros_(self.pred.get_parameter("bias"))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Features [B, T, D] of videos of so many snippets [B]."""
@@ -209,7 +209,7 @@ class LocalizationBranch(nn.Module):
             maps = self.rectifier(_normalized(convolution(maps), inside, norm))
             maps = torch.where(inside[:, None], maps, 0.0)
         offsets: Tensor = self.pred(maps)  # [B, 2 M, T]
-        return offsets.mT.unflatten(2, (-1, 2))
+        return offsets.mT.reshape(len(maps), maps.shape[2], -1, 2)
 
 
 def gated_scores(class_logits: Tensor, attention: Tensor, lengths: Tensor, *, config: AutoLocConfig) -> Tensor:
@@ -363,7 +363,7 @@ def select(cas: Tensor, inner: Tensor, outer: Tensor, *, config: AutoLocConfig) 
     with torch.no_grad():
         positions = (cas >= config.min_activation).nonzero()[:, 0]
         losses = _losses(cas, inner[positions].flatten(0, 1), outer[positions].flatten(0, 1), config=config)
-        lowest, which = losses.unflatten(0, (-1, anchors)).min(dim=1) if len(positions) else (losses, losses.long())
+        lowest, which = losses.view(-1, anchors).min(dim=1) if len(positions) else (losses, losses.long())
         likely = lowest <= config.max_loss
         indices = (positions * anchors + which)[likely]
         borders = inner.flatten(0, 1)[indices] + torch.tensor([0, 1], device=inner.device)
@@ -446,11 +446,13 @@ def direct_optimization(
         iterations: the paper's, on ActivityNet.
         seed: of B's first weights.
     """
-    device = network.classifiers[0].weight.device
+    device = next(network.parameters()).device
     video = torch.from_numpy(np.array(features, np.float32))[None].to(device)  # [1, T, D]
     lengths = torch.tensor([video.shape[1]], device=device)
+    was_training = network.training
     with torch.no_grad():
         cas = network.eval()(video, lengths).cas[0]
+    network.train(was_training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         branch = LocalizationBranch(video.shape[2], config=config).to(device)
