@@ -267,7 +267,7 @@ def metric_loss(
     asked = shared.any(dim=0).nonzero()[:, 0]  # of most classes, no group has enough
     shared, metric = shared[:, asked], metric[asked]
     parts = high_and_low(features, _clipped(logits[:, :, asked], clip), lengths)  # z, z' [B, C, D]
-    high, low = (F.normalize(part, dim=-1).reshape(-1, group_size, *part.shape[1:]) for part in parts)  # [G, S, C, D]
+    high, low = (F.normalize(part, dim=-1).reshape(len(shared), group_size, *part.shape[1:]) for part in parts)  # [G, S, C, D]
     one, other = (~torch.eye(group_size, dtype=torch.bool, device=high.device)).nonzero(as_tuple=True)  # ordered pairs
     together = squared_distance(high[:, one], high[:, other], metric, distance=distance).mean(dim=1)  # d+ [G, C]
     apart = squared_distance(high[:, one], low[:, other], metric, distance=distance).mean(dim=1)  # d- [G, C]
