@@ -23,7 +23,8 @@ Open in the paper, whose supplement we do not have, or otherwise in the authors'
   is half of an even one at least. ``gate="score"`` is the paper's. Streams are averaged first; their code gates each.
 - *Clipping.* [x1, x2] is kept in the video, [X1, X2] within one snippet beyond it, where the activation is taken to be 0, so
   that a segment always has an outer area, of one snippet at least on either side (as in their code). Gradients pass as if
-  nothing had been clipped (their code). Rounding is to the nearest snippet, upwards from the middle; their code rounds down.
+  nothing had been clipped (their code), except those that lead further out: a segment that touches an end of the video would
+  grow without end, the faster the longer it is. Rounding is to the nearest snippet, up from the middle; theirs is down.
 - *Layers.* ReLU, and 3 snippets for the last convolution; in their code LeakyReLU (0.1) and 1. That convolution's weights begin
   small, N(0, 0.01) (their code). Batch normalization counts the snippets of the videos, not the padding.
 - *The loss* is the sum over the predictions that are kept; their code takes the mean of (OIC + 1) / 2, and keeps OIC up to 0.4
@@ -197,7 +198,7 @@ class LocalizationBranch(nn.Module):
         count = 2 * len(config.anchors)
         self.pred = nn.Conv1d(config.channels, count, config.pred_kernel, padding=config.pred_kernel // 2)
         nn.init.normal_(self.pred.weight, std=0.01)
-        nn.init.zeros_(self.pred.bias)
+        nn.init.zeros_(self.pred.get_parameter("bias"))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Features [B, T, D] of videos of so many snippets [B]."""
@@ -209,7 +210,7 @@ class LocalizationBranch(nn.Module):
             maps = self.rectifier(_normalized(convolution(maps), inside, norm))
             maps = torch.where(inside[:, None], maps, 0.0)
         offsets: Tensor = self.pred(maps)  # [B, 2 M, T]
-        return offsets.mT.unflatten(2, (-1, 2))
+        return offsets.mT.reshape(len(maps), maps.shape[2], -1, 2)
 
 
 def gated_scores(class_logits: Tensor, attention: Tensor, lengths: Tensor, *, config: AutoLocConfig) -> Tensor:
@@ -266,13 +267,13 @@ def oic_loss(cas: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
     Raises:
         ValueError: boundaries do not lie as 0 <= X1 <= x1 <= x2 <= X2 <= T - 1 when rounded.
     """
-    loss: Tensor = _Contrast.apply(cas, inner, outer, True)  # type: ignore[no-untyped-call]
+    loss: Tensor = _Contrast.apply(cas.detach(), inner, outer, True)  # type: ignore[no-untyped-call]
     return loss
 
 
 def inner_loss(cas: Tensor, inner: Tensor) -> Tensor:
     """The inner area's part of ``oic_loss``, -A_i [N]: the ablation of 5.4 that looks at no context."""
-    loss: Tensor = _Contrast.apply(cas, inner, inner, False)  # type: ignore[no-untyped-call]
+    loss: Tensor = _Contrast.apply(cas.detach(), inner, inner, False)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -281,20 +282,24 @@ class _Contrast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, cas: Tensor, inner: Tensor, outer: Tensor, contrast: bool) -> Tensor:
-        activation = cas.detach().double()  # differences of sums over hours must not be rounded away
+        activation = cas.double()  # differences of sums over hours must not be rounded away
         (x1, x2), (o1, o2) = _nearest(inner).unbind(1), _nearest(outer).unbind(1)
         places = torch.stack([torch.zeros_like(o1), o1, x1, x2, o2, torch.full_like(o2, len(cas) - 1)])  # [6, N]
-        if (places.diff(dim=0) < 0).any():
-            raise ValueError(f"boundaries must lie as 0 <= X1 <= x1 <= x2 <= X2 <= {len(cas) - 1}, got {inner} in {outer}")
+        if (wrong := (places.diff(dim=0) < 0).any(dim=0).nonzero()[:, 0]).numel():
+            first = int(wrong[0])
+            raise ValueError(
+                f"boundaries must lie as 0 <= X1 <= x1 <= x2 <= X2 <= {len(cas) - 1} when rounded, got {inner[first].tolist()} "
+                f"in {outer[first].tolist()}"
+            )
         area = F.pad(activation.cumsum(0), (1, 0))
         inner_sum, inner_length = area[x2 + 1] - area[x1], x2 - x1 + 1
         outer_sum, outer_length = area[o2 + 1] - area[o1] - inner_sum, o2 - o1 + 1 - inner_length
         inside = inner_sum / inner_length  # A_i
         outside = outer_sum / outer_length.clamp(min=1)  # A_o
-        per_outer = torch.where(outer_length > 0, 1 / outer_length.clamp(min=1), 0.0)
-        ctx.save_for_backward(activation, x1, x2, o1, o2, inside, outside, 1 / inner_length, per_outer)
+        per_outer = torch.where(outer_length > 0, 1 / outer_length.clamp(min=1).double(), 0.0)
+        ctx.save_for_backward(activation, x1, x2, o1, o2, inside, outside, 1 / inner_length.double(), per_outer)
         ctx.contrast, ctx.dtype = contrast, inner.dtype
-        return ((outside if contrast else 0) - inside).to(inner.dtype)  # Eq. 1
+        return ((outside if contrast else 0) - inside).to(inner.dtype if inner.is_floating_point() else cas.dtype)  # Eq. 1
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[None, Tensor, Tensor, None]:
@@ -311,15 +316,17 @@ class _Contrast(torch.autograd.Function):
 
 
 class _Clipped(torch.autograd.Function):
-    """Values kept in a range, with gradients as if they had not been."""
+    """Values kept in a range; gradients pass unless descent would lead them further out of it."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(values < low, values > high)
         return values.clamp(low, high)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
-        return gradients[0], None, None
+        (gradient,), (below, above) = gradients, ctx.saved_tensors
+        return gradient.masked_fill((below & (gradient > 0)) | (above & (gradient < 0)), 0.0), None, None
 
 
 def segments_of(offsets: Tensor, *, config: AutoLocConfig) -> tuple[Tensor, Tensor]:
@@ -363,7 +370,7 @@ def select(cas: Tensor, inner: Tensor, outer: Tensor, *, config: AutoLocConfig) 
     with torch.no_grad():
         positions = (cas >= config.min_activation).nonzero()[:, 0]
         losses = _losses(cas, inner[positions].flatten(0, 1), outer[positions].flatten(0, 1), config=config)
-        lowest, which = losses.unflatten(0, (-1, anchors)).min(dim=1) if len(positions) else (losses, losses.long())
+        lowest, which = losses.view(-1, anchors).min(dim=1) if len(positions) else (losses, losses.long())
         likely = lowest <= config.max_loss
         indices = (positions * anchors + which)[likely]
         borders = inner.flatten(0, 1)[indices] + torch.tensor([0, 1], device=inner.device)
@@ -446,11 +453,13 @@ def direct_optimization(
         iterations: the paper's, on ActivityNet.
         seed: of B's first weights.
     """
-    device = network.classifiers[0].weight.device
+    device = next(network.parameters()).device
     video = torch.from_numpy(np.array(features, np.float32))[None].to(device)  # [1, T, D]
     lengths = torch.tensor([video.shape[1]], device=device)
+    was_training = network.training
     with torch.no_grad():
         cas = network.eval()(video, lengths).cas[0]
+    network.train(was_training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         branch = LocalizationBranch(video.shape[2], config=config).to(device)

@@ -181,7 +181,7 @@ def head_named(name: str) -> Head[Any]:
         HeadError: there is none.
     """
     if name not in HEADS:
-        raise HeadError(f"there is no head {printable(name)} that learns: choose one of {', '.join(HEADS)}")
+        raise HeadError(f"there is no head {name!r} that learns: choose one of {', '.join(HEADS)}")
     head: Head[Any] = import_module(HEADS[name]).HEAD
     return head
 
@@ -286,6 +286,29 @@ def make_batch(
     )
 
 
+def update(head: Head[Any], network: nn.Module, steps: Sequence[Step], batch: Batch, *, config: Any) -> dict[str, float]:
+    """One iteration of training: each step in turn, on losses of the weights as the steps before it left them.
+
+    Args:
+        head: the method.
+        network: in training mode.
+        steps: of ``head.steps``, once for the whole training.
+        batch: what to learn from.
+        config: the method's.
+
+    Returns:
+        The losses by name, as the last step saw them.
+    """
+    losses: dict[str, Tensor] = {}
+    for step in steps:
+        losses = head.loss(network(batch.features, batch.lengths), batch, config=config)
+        step.optimizer.zero_grad()
+        sum((losses[name] for name in step.minimizes or losses), start=batch.features.new_zeros(())).backward()  # type: ignore[no-untyped-call]
+        step.optimizer.step()
+        step.schedule.step()
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
 def save_head(path: str | os.PathLike[str], trained: TrainedHead) -> None:
     """Write a trained head as ``load_head`` reads it; whole or not at all.
 
@@ -298,7 +321,7 @@ def save_head(path: str | os.PathLike[str], trained: TrainedHead) -> None:
     if trained.needs.dim is None:
         raise ValueError("a head is saved with the width of its features: give needs a dim")
     tensors = {
-        name: np.ascontiguousarray(tensor.detach().cpu().numpy()) for name, tensor in trained.network.state_dict().items()
+        name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in trained.network.state_dict().items()
     }
     card = {
         "head": trained.head.name,

@@ -16,7 +16,8 @@ Open in the paper, or otherwise in the authors' code (``AUTHORS_CODE`` has the l
   (their code, and what floor(n / l_w) of Eq. 2 amounts to).
 - *Weights of the losses.* The paper's total is Eq. 5-6 plus the metric loss (Eq. 12, its factor 1). Their code halves the
   first's two terms, then takes half of either loss. ``balanced_bce_loss`` is the first as their code has it, half of Eq. 5-6;
-  the configuration's weights are of the paper's terms. Eq. 5-6 sum over the classes of one video; videos are averaged.
+  the configuration's weights are of the paper's terms. Eq. 5-6 sum over the classes of one video; videos are averaged, and
+  1e-8 is added before logarithms are taken (their code).
 - *Batches.* "batch size 20 with 4 different activity instances per batch such that at least 5 videos have the same activity";
   their code takes 5 labels and 4 videos of each, and so does this.
 - *Long videos* give 300 snippets "randomly"; their code cuts out one stretch of 300, and so does this.
@@ -54,8 +55,7 @@ Classifier = Literal["balanced", "bce", "softmax"]
 Distance = Literal["class", "learned", "euclidean", "cosine"]
 MetricLoss = Literal["triplet", "contrastive", "none"]
 
-# of 1 - P(c | V): where nothing is left of it, its logarithm must not be minus infinity; about single precision's least
-_LEAST = 1e-37
+LEAST = 1e-8  # is added to probabilities before their logarithm is taken (authors' code)
 
 A = TypeVar("A")
 
@@ -159,10 +159,10 @@ class WSAD(nn.Module):
         return Outputs(embedded, self.classifier(embedded), metric)
 
 
-def video_log_odds(
+def video_probabilities(
     logits: Tensor, lengths: Tensor, *, block: int | None = 60, k: int = 10, clip: float | None = 4.0
-) -> tuple[Tensor, Tensor]:
-    """Whether videos have classes, by noisy-OR over blocks: log P(c | V) and log (1 - P(c | V)), each [B, C].
+) -> Tensor:
+    """P(c | V): whether videos have classes, by noisy-OR over blocks.
 
     Args:
         logits: class scores before clipping [B, T, C].
@@ -170,23 +170,24 @@ def video_log_odds(
         block: l_w; None: the whole video is one block.
         k: largest scores that a block is judged by; all, if it has fewer.
         clip: kappa; None: nothing is clipped.
+
+    Returns:
+        [B, C].
     """
     size = logits.shape[1] if block is None else block
     scores = _clipped(logits, clip)  # s, Eq. 1
     counts = (lengths // size).clamp(min=1)  # n_B(V), below Eq. 1, and one block where a video is shorter
     most = int(counts.max())
-    # windows of all that the last block may hold; blocks but the last end after the first ``size`` of it
+    # windows of all that the last block may hold; blocks but the last are only the first ``size`` snippets of it
     padded = F.pad(scores, (0, 0, 0, max(0, (most + 1) * size - scores.shape[1])))
     windows = padded.unfold(1, 2 * size, size)[:, :most].movedim(3, 2)  # [B, N, 2 l_w, C]
-    starts = size * torch.arange(most, device=lengths.device)
-    last = starts // size == counts[:, None] - 1  # [B, N]
-    inside = torch.where(last, lengths[:, None] - starts, size)
-    exists = starts // size < counts[:, None]
-    held = inside.masked_fill(~exists, 1).flatten()  # a block that there is not is taken to be one snippet, and left out
-    evidence = top_k_mean(windows.flatten(0, 1), held, held.clamp(max=k)).unflatten(0, exists.shape)  # Eq. 4 [B, N, C]
-    nowhere = torch.where(exists[:, :, None], F.logsigmoid(-evidence), 0.0).sum(dim=1)  # log of the product in Eq. 3
-    nowhere = nowhere.clamp(max=-_LEAST)
-    return torch.log(-torch.expm1(nowhere)), nowhere  # Eq. 3
+    index = torch.arange(most, device=lengths.device)
+    exists = index < counts[:, None]  # [B, N]
+    held = torch.where(index == counts[:, None] - 1, lengths[:, None] - index * size, size)
+    held = held.masked_fill(~exists, 1).flatten()  # a block that there is not is taken to be one snippet, and left out
+    evidence = top_k_mean(windows.flatten(0, 1), held, held.clamp(max=k)).view(*exists.shape, -1)  # [B, N, C]
+    absent = torch.where(exists[:, :, None], 1 - evidence.sigmoid(), 1.0)  # 1 - P(c | B_i), Eq. 4
+    return 1 - absent.prod(dim=1)  # Eq. 3
 
 
 def balanced_bce_loss(
@@ -211,9 +212,9 @@ def balanced_bce_loss(
     Returns:
         Scalar, half of Eq. 5-6, with the minus that the paper leaves out.
     """
-    present, absent = video_log_odds(logits, lengths, block=block, k=k, clip=clip)
-    of_labels = (labels * present).sum(dim=1) / labels.sum(dim=1).clamp(min=1)  # Eq. 5
-    of_others = ((1 - labels) * absent).sum(dim=1) / (1 - labels).sum(dim=1).clamp(min=1)  # Eq. 6
+    present = video_probabilities(logits, lengths, block=block, k=k, clip=clip)
+    of_labels = (labels * _log(present)).sum(dim=1) / labels.sum(dim=1).clamp(min=1)  # Eq. 5
+    of_others = ((1 - labels) * _log(1 - present)).sum(dim=1) / (1 - labels).sum(dim=1).clamp(min=1)  # Eq. 6
     return -0.5 * (of_labels + of_others).mean()
 
 
@@ -262,9 +263,11 @@ def metric_loss(
     kind: MetricLoss = "triplet",
 ) -> Tensor:
     """The metric loss of 3.4 by any of its distances, as triplet or as contrastive loss; arguments as above."""
-    high, low = high_and_low(features, _clipped(logits, clip), lengths)  # z, z' [B, C, D]
-    high, low = F.normalize(high, dim=-1), F.normalize(low, dim=-1)
-    high, low = high.unflatten(0, (-1, group_size)), low.unflatten(0, (-1, group_size))  # [G, S, C, D]
+    shared = labels.reshape(-1, group_size, labels.shape[1]).prod(dim=1)  # [G, C]
+    asked = shared.any(dim=0).nonzero()[:, 0]  # of most classes, no group has enough
+    shared, metric = shared[:, asked], metric[asked]
+    parts = high_and_low(features, _clipped(logits[:, :, asked], clip), lengths)  # z, z' [B, C, D]
+    high, low = (F.normalize(part, dim=-1).reshape(len(shared), group_size, *part.shape[1:]) for part in parts)  # [G, S, C, D]
     one, other = (~torch.eye(group_size, dtype=torch.bool, device=high.device)).nonzero(as_tuple=True)  # ordered pairs
     together = squared_distance(high[:, one], high[:, other], metric, distance=distance).mean(dim=1)  # d+ [G, C]
     apart = squared_distance(high[:, one], low[:, other], metric, distance=distance).mean(dim=1)  # d- [G, C]
@@ -272,7 +275,6 @@ def metric_loss(
         of_class = F.relu(together - apart + margin)  # as Eq. 9
     else:
         of_class = together + F.relu(margin - apart)  # as Eq. 7-8
-    shared = labels.unflatten(0, (-1, group_size)).prod(dim=1)  # [G, C]
     return (of_class * shared).sum() / shared.sum().clamp(min=1)
 
 
@@ -292,30 +294,32 @@ def squared_distance(first: Tensor, second: Tensor, metric: Tensor, *, distance:
         return difference.square().sum(dim=-1)
     if distance == "class":
         return (difference * metric).sum(dim=-1).square()  # Eq. 10
-    return torch.einsum("...cd,cde,...ce->...c", difference, metric, difference)  # Eq. 11
+    mahalanobis: Tensor = torch.einsum("...cd,cde,...ce->...c", difference, metric, difference)  # Eq. 11
+    return mahalanobis
 
 
 def loss(outputs: Outputs[Tensor], batch: Batch, *, config: WSADConfig) -> dict[str, Tensor]:
     """Both losses, times their weights (Eq. 12)."""
-    blocks = {"block": config.block, "k": config.k}
+    logits, lengths, labels = outputs.logits, batch.lengths, batch.labels
     if config.classifier == "balanced":
-        halved = balanced_bce_loss(outputs.logits, batch.lengths, batch.labels, **blocks, clip=config.clip)
+        halved = balanced_bce_loss(logits, lengths, labels, block=config.block, k=config.k, clip=config.clip)
         classification = 2 * halved
     else:
-        present, absent = video_log_odds(outputs.logits, batch.lengths, **blocks, clip=config.clip)
+        probabilities = video_probabilities(logits, lengths, block=config.block, k=config.k, clip=config.clip)
+        present, absent = _log(probabilities), _log(1 - probabilities)
         if config.classifier == "bce":
-            classification = -(batch.labels * present + (1 - batch.labels) * absent).mean()
+            classification = -(labels * present + (1 - labels) * absent).mean()
         else:
-            wanted = batch.labels / batch.labels.sum(dim=1, keepdim=True)
+            wanted = labels / labels.sum(dim=1, keepdim=True)
             classification = -(wanted * (present - absent).log_softmax(dim=1)).sum(dim=1).mean()
     losses = {"classification": config.classification_weight * classification}
     if config.metric_loss != "none":
         losses["metric"] = config.metric_weight * metric_loss(
             outputs.embedded,
-            outputs.logits,
+            logits,
             outputs.metric,
-            batch.lengths,
-            batch.labels,
+            lengths,
+            labels,
             group_size=config.group_size,
             clip=config.clip,
             margin=config.margin,
@@ -390,6 +394,10 @@ def steps(network: nn.Module, config: WSADConfig) -> tuple[Step, ...]:
 def _clipped(logits: Tensor, clip: float | None) -> Tensor:
     """phi_kappa of Eq. 1."""
     return logits if clip is None else logits.clamp(-clip, clip)
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    return (probabilities + LEAST).log()
 
 
 def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
