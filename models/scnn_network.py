@@ -25,7 +25,6 @@ from tal_run.extractors.c3d import C3D, CLIP, DROPOUT, FEATURE_DIM
 if TYPE_CHECKING:
     from tal_run.extractors.starter_network import StarterNetwork
 
-SEQUENCE_WIDTH = 128
 LEAST_SHARE = 1e-6  # of a window's length in the prior: its logarithm must be finite
 
 
@@ -38,6 +37,7 @@ class ScnnConfig:
         window_overlap: share of a window that the next one covers too (3.1).
         step_frames: frames from one step to the next: 1 where the steps are frames, 16 as the backbones make features.
         segment_steps: steps that are taken from a window (3.1).
+        width: of the layers of a ``SequenceTrunk`` (not in the paper).
         positive_iou: a segment that overlaps more with an instance is an action (3.2, rule 1).
         negative_iou: a segment that overlaps less with all is background (3.2, rule 2).
         rescue_iou: an instance that no segment overlaps by ``positive_iou`` takes its best one, if by more than this (3.2).
@@ -64,6 +64,7 @@ class ScnnConfig:
     window_overlap: float = 0.75
     step_frames: int = 16
     segment_steps: int = 16
+    width: int = 128
     positive_iou: float = 0.7
     negative_iou: float = 0.3
     rescue_iou: float = 0.5
@@ -88,8 +89,8 @@ class ScnnConfig:
     def __post_init__(self) -> None:
         if not self.window_frames or list(self.window_frames) != sorted({*self.window_frames}) or self.window_frames[0] < 1:
             raise ValueError(f"window_frames must rise from 1 on, got {self.window_frames}")
-        if self.step_frames < 1 or self.segment_steps < 1 or not 0 <= self.window_overlap < 1:
-            raise ValueError("step_frames and segment_steps must be at least 1 and window_overlap in 0..1, 1 excluded")
+        if min(self.step_frames, self.segment_steps, self.width) < 1 or not 0 <= self.window_overlap < 1:
+            raise ValueError("step_frames, segment_steps and width must be at least 1 and window_overlap in 0..1, 1 excluded")
         if not 0 <= self.negative_iou <= self.rescue_iou <= self.positive_iou <= 1:
             raise ValueError("negative_iou, rescue_iou and positive_iou must rise within 0..1")
         if not 0 <= self.classification_share <= 1 or min(self.iterations, self.batch_size, self.decay_every) < 1:
@@ -214,7 +215,7 @@ class SequenceTrunk(Trunk):
         width: of all maps and of the vectors.
     """
 
-    def __init__(self, input_dim: int, *, steps: int, width: int = SEQUENCE_WIDTH) -> None:
+    def __init__(self, input_dim: int, *, steps: int, width: int = 128) -> None:
         super().__init__()
         self.feature_dim, self.is_new = width, True
         self.row = nn.Linear(input_dim, width)
@@ -326,4 +327,8 @@ class Scnn(nn.Module):
 
 def scnn_on_features(feature_dim: int, num_classes: int, *, config: ScnnConfig) -> Scnn:
     """S-CNN for rows of features of that width."""
-    return Scnn(num_classes, config=config, make_trunk=lambda: SequenceTrunk(feature_dim, steps=config.segment_steps))
+
+    def make_trunk() -> Trunk:
+        return SequenceTrunk(feature_dim, steps=config.segment_steps, width=config.width)
+
+    return Scnn(num_classes, config=config, make_trunk=make_trunk)
