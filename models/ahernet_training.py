@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tal_run.models.ahernet import loss
+from tal_run.models.ahernet import HEAD
 from tal_run.models.ahernet_network import AherNet, AherNetConfig, resized
-from tal_run.models.head import Step, TrainingVideo, make_batch
+from tal_run.models.head import Step, TrainingVideo, make_batch, update
 
 
 def foregrounds(video: TrainingVideo) -> list[TrainingVideo]:
@@ -54,21 +54,11 @@ def alternation_step(
         rng: where videos are cut, if they are.
 
     Returns:
-        What was minimised, by name, as it was before the last update that minimised it.
+        The losses by name, as the last update saw them.
     """
     rows = [*videos, *(cut for video in videos for cut in foregrounds(video)), *moments]
     batch = make_batch(rows, num_classes=num_classes, rng=rng, max_snippets=config.max_snippets)
-    reported: dict[str, float] = {}
-    for update in updates:
-        named = loss(network(batch.features, batch.lengths), batch, config=config)
-        total = torch.stack([named[name] for name in update.minimizes]).sum()
-        network.zero_grad()  # of all: an update leaves gradients in weights that are not its own
-        total.backward()  # type: ignore[no-untyped-call]
-        update.optimizer.step()
-        reported |= {name: float(named[name].detach()) for name in update.minimizes}
-    for update in updates:
-        update.schedule.step()
-    return reported
+    return update(HEAD, network, updates, batch, config=config)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

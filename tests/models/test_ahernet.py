@@ -629,7 +629,7 @@ def test_an_alternation_learns_from_all_three_kinds() -> None:
         config=TINY,
         rng=np.random.default_rng(0),
     )
-    assert reported.keys() == {name for update in updates for name in update.minimizes}
+    assert reported.keys() >= {name for update in updates for name in update.minimizes}
     assert all(math.isfinite(value) for value in reported.values())
     still = {name for name, weight in network.state_dict().items() if torch.equal(weight, before[name])}
     assert all(".offset." in name for name in still)  # of layers without foreground
