@@ -211,18 +211,18 @@ class TestMetric:
         )
 
     def test_the_order_within_a_group_does_not_matter(self) -> None:
-        batch, weight = some_batch(5), torch.rand(3, 4, dtype=torch.float64)
+        batch, weight = some_batch(5), torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 4)
         expected = metric_triplet_loss(weight=weight, **batch, group_size=3).item()
         shuffled = {name: value[[2, 0, 1, 4, 5, 3]] for name, value in batch.items()}
         assert metric_triplet_loss(weight=weight, **shuffled, group_size=3).item() == pytest.approx(expected)
 
     def test_labels_that_not_all_of_a_group_have_do_not_count(self) -> None:
-        batch, weight = some_batch(5), torch.rand(3, 4, dtype=torch.float64)
+        batch, weight = some_batch(5), torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 4)
         batch["labels"] = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 1]] * 2, dtype=torch.float64)
         assert metric_triplet_loss(weight=weight, **batch, group_size=3).item() == 0
 
     def test_the_classifier_learns_from_it_too(self) -> None:
-        batch, weight = some_batch(5), torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+        batch, weight = some_batch(5), torch.linspace(-1, 1, 12, dtype=torch.float64).view(3, 4).requires_grad_()
         metric_triplet_loss(weight=weight, **batch, group_size=3).backward()
         assert weight.grad is not None
         assert weight.grad[:2].abs().sum() > 0
