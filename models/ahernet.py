@@ -28,8 +28,9 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
 - *L_ad* is a mean over a layer's background anchors, then over layers. An anchor inside a moment that overlaps it by less than
   0.3, being short, is background by the paper's rule.
 - *Closest* is what overlaps most and, of those, what is nearest by its center.
-- *Weights* of the losses, which the paper does not name: the authors' code. Where the two disagree, on alpha_1 and alpha_2,
-  the rate's decay and the generators' steps, defaults are the paper's and ``AUTHORS_CODE`` is a configuration with the code's.
+- *Weights* of the losses, which the paper does not name: the authors' code, as far as known. Where the two disagree, on alpha_1
+  and alpha_2, the rate's decay, the generators' steps and how segments are scored, defaults are the paper's, and
+  ``AUTHORS_CODE`` is a configuration with the code's.
 - *One softmax over both sets* where ``moment_classes`` does not say which classes are whose.
 - *NMS* is within a class. Segments are cut to the video before it.
 - *AherNet^-*: each proposal gets its class from the cell that proposes it, by the segment classifier's weights as they are.

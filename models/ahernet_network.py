@@ -53,9 +53,9 @@ class AherNetConfig:
         class_cells: whether all cells learn the class of the nearest instance (code), or those with a foreground anchor.
         moment_classes: the moment set's among all classes. Where they are named, each set has a softmax of its own (3.4), and
             only these are found (3.5); none: one softmax over all classes, and all are found.
-        segment_weight: of L_reg (code).
+        segment_weight: of L_reg; as it is.
         classification_weight: of L_cls (code).
-        offset_weight: of L_of (code).
+        offset_weight: of L_of; as it is.
         overlap_weight: of L_ov (code); by the words of 3.4, as large as that of L_of.
         adversarial_weight: of L_ad (code).
         learning_rate: of Adam (4.2).

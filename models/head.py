@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -110,6 +110,17 @@ class Batch:
     labels: Tensor
     segments: tuple[Tensor, ...] = ()
     segment_classes: tuple[Tensor, ...] = ()
+
+    def to(self, device: str) -> Batch:
+        """The same on another device."""
+        return replace(
+            self,
+            features=self.features.to(device),
+            lengths=self.lengths.to(device),
+            labels=self.labels.to(device),
+            segments=tuple(of_video.to(device) for of_video in self.segments),
+            segment_classes=tuple(of_video.to(device) for of_video in self.segment_classes),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

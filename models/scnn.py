@@ -19,8 +19,10 @@ What the paper leaves open, or is done otherwise here:
 - *Theta_cls and Theta_loc* are one network at two times: the localization network is trained by Eq. 2 first, when it is the
   classification network, and tuned by Eq. 1 then. ``classification_share=1`` is the ablation without localization of 4.3, 0
   the one without classification.
-- *On features* a row is that of 16 frames, so windows are of 1 to 32 rows. The background is not drawn but weighted, so that
-  it counts as much as the paper's draw; the length prior is learnt, see below; all layers are new and learn at fc8's rate.
+- *On features* a row is that of 16 frames, so windows are of 1 to 32 rows. The background is not drawn but weighted, in each
+  batch, so that it counts as much as the paper's draw; the length prior is learnt, see below; all layers are new and learn at
+  fc8's rate. A video of one class whose times are not known is trimmed: its actions are the windows that overlap all of it by
+  more than 0.7, with v = 1, and it has no background. One of several classes teaches nothing.
 - *Which sixteen*: every (length / 16)-th step, from the first on.
 - *The video's end*: windows that do not fit are dropped, as in the authors' code. A video shorter than the shortest window is
   one window itself.
@@ -235,9 +237,14 @@ def loss(outputs: ScnnOutput, batch: Batch, *, config: ScnnConfig) -> dict[str, 
 def _labels_of_video(candidates: Tensor, batch: Batch, video: int, config: ScnnConfig) -> tuple[Tensor, Tensor]:
     """k and v of the windows of one video in a batch [H], [H]."""
     borders, classes = batch.segments[video].cpu().numpy(), batch.segment_classes[video].cpu().numpy()
-    ranges = candidates.cpu().numpy()
-    labels, overlaps = assign(ranges, borders, classes + 1, config=config)
-    labels[ranges[:, 1] == ranges[:, 0]] = UNUSED
+    ranges, present = candidates.cpu().numpy(), np.flatnonzero(batch.labels[video].cpu().numpy())
+    if len(present) and not len(borders):  # trimmed
+        labels, _ = assign(ranges, [[0, int(batch.lengths[video])]], present[:1] + 1, config=config)
+        labels[(labels == 0) | (len(present) > 1)] = UNUSED
+        overlaps = np.ones(len(ranges))
+    else:
+        labels, overlaps = assign(ranges, borders, classes + 1, config=config)
+    labels[ranges[:, 1] == ranges[:, 0]] = UNUSED  # behind the video's own
     return torch.from_numpy(labels).to(candidates.device), torch.from_numpy(overlaps).to(candidates.device)
 
 

@@ -392,7 +392,7 @@ FAST = ScnnConfig(
     window_frames=(8, 12, 16),
     step_frames=1,
     segment_steps=8,
-    window_overlap=0.75,
+    width=48,
     iterations=60,
     decay_every=1000,
     new_learning_rate=0.03,
@@ -446,6 +446,23 @@ def test_the_weighted_background_is_what_the_draw_is_on_average() -> None:
     assert float(named["classification"]) == pytest.approx(mean_over_draws(logits, k, len(actions) / 2), rel=1e-4)
     of_actions = overlap_loss(logits[actions], k[actions], v[actions]) * len(actions)
     assert float(named["overlap"]) == pytest.approx(float(of_actions) / (len(actions) * 1.5), rel=1e-4)
+
+
+def test_trimmed_videos_are_actions_and_have_no_background() -> None:
+    """Of one class and without times: its long windows are actions with v = 1; of several classes: nothing is."""
+    trimmed = TrainingVideo(features=np.ones((16, 6), np.float32), classes=(1,))
+    config = replace(FAST, window_frames=(4, 8, 16))
+    network = HEAD.new_network(6, 2, config=config, seed=0).eval()
+    batch = a_batch([trimmed])
+    with torch.no_grad():
+        outputs = network(batch.features, batch.lengths)
+        named = loss(outputs, batch, config=config)
+    (whole,) = np.flatnonzero((outputs.windows[0].numpy() == (0, 16)).all(axis=1))
+    logits = outputs.localization[0, whole : whole + 1]
+    assert float(named["classification"]) == pytest.approx(float(-logits.log_softmax(dim=1)[0, 2]), rel=1e-5)
+    assert float(named["overlap"]) == pytest.approx(float(overlap_loss(logits, torch.tensor([2]), torch.ones(1))), rel=1e-5)
+    batch = a_batch([replace(trimmed, classes=(0, 1))])
+    assert {float(value.detach()) for value in loss(outputs, batch, config=config).values()} == {0.0}
 
 
 def test_the_learnt_prior_is_the_counted_one() -> None:
