@@ -138,6 +138,7 @@ CASES = {
         ),
         action=scnn_action,
         moved=lambda outputs, shift: outputs._replace(windows=outputs.windows + shift),
+        slowed=lambda outputs: outputs._replace(windows=2 * outputs.windows),
         reach=2.0,
         learning=100,
     ),
@@ -154,6 +155,7 @@ CASES = {
         ),
         action=ahernet_action,
         moved=ahernet_moved,
+        slowed=lambda outputs: outputs._replace(lengths=2 * outputs.lengths),
         reach=1e-3,
     ),
     "wtalc": Case(
