@@ -58,7 +58,8 @@ def alternation_step(
     """
     rows = [*videos, *(cut for video in videos for cut in foregrounds(video)), *moments]
     batch = make_batch(rows, num_classes=num_classes, rng=rng, max_snippets=config.max_snippets)
-    return update(HEAD, network, updates, batch, config=config)
+    device = str(next(network.parameters()).device)
+    return update(HEAD, network, updates, batch.to(device), config=config)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
