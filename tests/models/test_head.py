@@ -157,6 +157,7 @@ CASES = {
         moved=ahernet_moved,
         slowed=lambda outputs: outputs._replace(lengths=2 * outputs.lengths),
         reach=1e-3,
+        learning=60,
     ),
     "wtalc": Case(
         config=wtalc.WTALCConfig(dropout=0.1, learning_rate=1e-2),
