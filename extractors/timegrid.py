@@ -73,6 +73,10 @@ class TimeGrid:
         edges = self.edges_s
         return np.stack([edges[ranges[:, 0]], edges[ranges[:, 1] + 1]], axis=1)  # [N, 2]
 
+    def borders_to_seconds(self, borders: ArrayLike) -> NDArray[np.float64]:
+        """Places among the cells, of any shape, as seconds: t is where cell t begins, between whole numbers in proportion."""
+        return np.interp(np.asarray(borders, np.float64), np.arange(self.count + 1), self.edges_s)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:

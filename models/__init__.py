@@ -1,9 +1,10 @@
-"""Heads: class activation over time in, scored segments out. One file a paper, arrays all the way to ``Detection``."""
+"""Heads: features or class activation over time in, scored segments out. One file a paper; ``head.py`` says what all share."""
 
 from tal_run.models.actionbytes import localize
 from tal_run.models.detection import Detection
+from tal_run.models.head import HEADS
 
-__all__ = ["HEADS", "Detection"]
+__all__ = ["HEADS", "LOCALIZERS", "Detection"]
 
-# name -> how it localizes one class: (latent [T, L], activation [T], config) -> segments [N, 2], scores [N]
-HEADS = {"actionbytes": localize}
+# what needs no training: name -> (latent [T, L], activation of one class [T], config) -> segments [N, 2], scores [N]
+LOCALIZERS = {"actionbytes": localize}

@@ -47,7 +47,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tal_run.models.postprocess import nms
-from tal_run.models.wtalc import second_stage_segments
+from tal_run.models.thresholds import second_stage_segments
 
 SegmentScore = Literal["contrast", "mean"]
 

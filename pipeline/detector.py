@@ -24,9 +24,9 @@ from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.registry import DEFAULT_BACKBONE, EXTRACTORS, stronger
 from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video import VideoInfo
-from tal_run.models import HEADS, Detection
+from tal_run.models import LOCALIZERS, Detection
 from tal_run.models.actionbytes import ActionBytesConfig
-from tal_run.models.wtalc import first_stage_classes
+from tal_run.models.thresholds import first_stage_classes
 from tal_run.pipeline.query import QueryConfig, QueryMatch, match_query
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class DetectConfig:
 
     Attributes:
         backbone: name of the network (``EXTRACTORS``), or ``auto``: the strongest one at hand.
-        head: name of the head (``HEADS``).
+        head: name of the head (``LOCALIZERS``).
         windows: how the video is cut; None: as the backbone likes it.
         decoder: ``auto``, ``decord`` or ``pyav``.
         options: how the backbone computes.
@@ -72,8 +72,8 @@ class DetectConfig:
     top_classes: int = 5
 
     def __post_init__(self) -> None:
-        if self.head not in HEADS:
-            raise TalRunError(f"there is no head {self.head!r}: choose one of {', '.join(HEADS)}")
+        if self.head not in LOCALIZERS:
+            raise TalRunError(f"there is no head {self.head!r}: choose one of {', '.join(LOCALIZERS)}")
         if self.top_classes < 1:
             raise TalRunError(f"the number of classes to report must be at least 1, got {self.top_classes}")
 
@@ -210,7 +210,7 @@ class Detector:
         return [detection for found in by_class[: self.config.top_classes] for detection in found]
 
     def _localize(self, features: Features, activation: NDArray[np.float32], label: str) -> list[Detection]:
-        localize = HEADS[self.config.head]
+        localize = LOCALIZERS[self.config.head]
         segments, scores = localize(features.data, activation, config=self.localization)
         seconds = features.grid.segments_to_seconds(segments)
         return [

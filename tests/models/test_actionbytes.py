@@ -21,7 +21,7 @@ from tal_run.models.actionbytes import (
     proposals,
     segment_scores,
 )
-from tal_run.models.wtalc import first_stage_classes, k_max_mean, second_stage_segments
+from tal_run.models.thresholds import first_stage_classes, k_max_mean, second_stage_segments
 
 Array = NDArray[np.float64]
 
