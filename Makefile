@@ -60,6 +60,8 @@ bench: install ## Measure localization, flow, networks, speed and memory on real
 	$(BIN)/python tests/benchmarks/untrimmed.py --clips $(CLIPS)
 	$(BIN)/python tests/benchmarks/flow.py --clips $(CLIPS)
 	$(BIN)/python tests/benchmarks/backbones.py
+	$(BIN)/python tests/benchmarks/two_streams.py --clips $(CLIPS)
+	$(BIN)/python tests/benchmarks/evaluation.py
 
 bench-made: install ## Measure the starter in made video, 60 untrimmed videos a look (a quarter of an hour on two cores)
 	$(BIN)/python tests/benchmarks/made_video.py $(ARGS)

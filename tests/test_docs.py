@@ -46,6 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, clips: Path, weights: Path)
     """A folder with README's video in it."""
     path = tmp_path_factory.mktemp("readme")
     load_compose().write_example(path / "video.mp4", clips)
+    (path / "thumos14").symlink_to(clips.parent / "annotations" / "thumos14" / "test")
+    (path / "autoloc.csv").symlink_to(clips.parent / "goldens" / "autoloc_thumos14" / "detections.csv")
     return path
 
 

@@ -164,7 +164,7 @@ class TestEach:
         backbone = registry.EXTRACTORS[name]
         windows = backbone.default_windows
         assert windows.window_frames == HUB[name].frames
-        assert 2.1 < windows.window_s < 2.8
+        assert 2.1 < windows.window_s < 2.85
         assert 0.9 <= round(windows.step_s, 9) < 1.1
         assert backbone.name == name
         assert backbone.streams == ("rgb",)
