@@ -13,6 +13,7 @@ import click
 
 from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.cli_eval import evaluate
+from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -152,7 +153,8 @@ def _watching_options(command: Command) -> Command:
 @click.option("--word-vectors", metavar="FILE", help="word2vec, GloVe or fastText vectors, instead of tal-run's own.")
 @click.option("--names-only", is_flag=True, help="Match a query to the classes' names alone, not to their paraphrases.")
 @click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: fits the backbone]")
-@click.option("--top", type=int, default=5, show_default=True, help="Without --query: classes to report.")
+@click.option("--top", type=int, help="Without --query: classes to report. [default: 5; of a checkpoint, all]")
+@click.option("--checkpoint", metavar="FILE", help="Find what a head was trained to find (`tal-run train`), with its backbone.")
 @_watching_options
 def detect(
     videos: tuple[str, ...],
@@ -162,7 +164,8 @@ def detect(
     word_vectors: str | None,
     names_only: bool,
     min_score: float | None,
-    top: int,
+    top: int | None,
+    checkpoint: str | None,
     **watching: Any,
 ) -> None:
     """Find actions in videos.
@@ -177,12 +180,18 @@ def detect(
     from tal_run.pipeline.detector import Detector, localization_for
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
+    from tal_run.pipeline.trained_detector import TrainedDetector
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
     with errors_as_wrong_use():
-        config = replace(_config(watching, display), query=NAMES_ONLY if names_only else QueryConfig(), top_classes=top)
-        if min_score is not None:
+        if checkpoint and (word_vectors or names_only):
+            raise WrongUse("a trained head is asked for its own labels: leave out --word-vectors and --names-only")
+        config = _config(watching, display, checkpoint=checkpoint)
+        if top is not None or checkpoint:
+            config = replace(config, top_classes=top)
+        config = replace(config, query=NAMES_ONLY if names_only else QueryConfig())
+        if min_score is not None and not checkpoint:
             config = replace(config, localization=replace(localization_for(config.backbone), min_score=min_score))
         for target in targets:
             outputs.check_writable(target, inputs=videos)
@@ -193,7 +202,11 @@ def detect(
             raise WrongUse(f"there is no file {word_vectors} to read word vectors from: check --word-vectors")
         with display.progress() as hook:
             vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
-            detector = Detector(config, vectors=vectors, hook=hook)
+            detector = (
+                TrainedDetector(checkpoint, config, min_score=min_score, hook=hook)
+                if checkpoint
+                else Detector(config, vectors=vectors, hook=hook)
+            )
             matches = detector.match(queries)
     display.matches(matches)
 
@@ -353,8 +366,8 @@ def features(
     sys.exit(status)
 
 
-def _config(watching: Mapping[str, Any], display: Screen) -> DetectConfig:
-    """The configuration that the common options ask for; what is not given stays as the backbone has it."""
+def _config(watching: Mapping[str, Any], display: Screen, *, checkpoint: str | None = None) -> DetectConfig:
+    """The configuration that the common options ask for; what is not given stays as the checkpoint or backbone has it."""
     from dataclasses import replace
 
     from tal_run.extractors.backbone import BackboneOptions
@@ -362,7 +375,11 @@ def _config(watching: Mapping[str, Any], display: Screen) -> DetectConfig:
     from tal_run.extractors.two_streams import FlowConfig
     from tal_run.pipeline.detector import DetectConfig
 
-    asked_for = watching["backbone"] or DEFAULT_BACKBONE
+    asked_for, usual = watching["backbone"] or DEFAULT_BACKBONE, None
+    if checkpoint:
+        from tal_run.pipeline.trained_detector import as_trained
+
+        asked_for, usual = as_trained(checkpoint, watching["backbone"] or AUTO)
     name = resolve(asked_for)
     if asked_for == AUTO:
         better = stronger(name)
@@ -380,7 +397,7 @@ def _config(watching: Mapping[str, Any], display: Screen) -> DetectConfig:
         )
         if watching.get(option) is not None
     }
-    windows = replace(EXTRACTORS[name].default_windows, **given) if given else None
+    windows = replace(usual or EXTRACTORS[name].default_windows, **given) if given else usual
     chosen = {option: watching[option] for option in ("device", "precision", "crop") if option in watching}
     return DetectConfig(
         backbone=name,
@@ -473,6 +490,7 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 
 main.add_command(datasets)
 main.add_command(evaluate)
+main.add_command(train)
 
 if __name__ == "__main__":
     main()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ class DetectConfig:
         flow: how motion is computed for a backbone that looks at it; None: as ``extract`` does.
         localization: the head's thresholds; None: those that fit the backbone (``LOCALIZATION``).
         query: how words are matched to classes.
-        top_classes: without a query, report at most so many classes of a video, the best first.
+        top_classes: without a query, report at most so many classes of a video, the best first; None: all.
     """
 
     backbone: str = DEFAULT_BACKBONE
@@ -69,12 +69,12 @@ class DetectConfig:
     flow: FlowConfig | None = None
     localization: ActionBytesConfig | None = None
     query: QueryConfig = field(default_factory=QueryConfig)
-    top_classes: int = 5
+    top_classes: int | None = 5
 
     def __post_init__(self) -> None:
         if self.head not in LOCALIZERS:
             raise TalRunError(f"there is no head {self.head!r}: choose one of {', '.join(LOCALIZERS)}")
-        if self.top_classes < 1:
+        if self.top_classes is not None and self.top_classes < 1:
             raise TalRunError(f"the number of classes to report must be at least 1, got {self.top_classes}")
 
 
@@ -124,6 +124,11 @@ class Detector:
     def windows(self) -> WindowConfig:
         """How videos are cut."""
         return self.config.windows or self.backbone.default_windows
+
+    @property
+    def head_card(self) -> dict[str, Any]:
+        """The head's name and all that steers it."""
+        return {"name": self.config.head, **asdict(self.localization)}
 
     def match(self, queries: str | Sequence[str]) -> list[QueryMatch]:
         """Match one query or several to the backbone's classes; one that is given twice is matched once.
@@ -186,7 +191,7 @@ class Detector:
     def find(self, features: Features, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
         """Actions in a watched video, best first: those asked for or, without a query, the video's best classes."""
         found = self._find_queries(features, matches) if matches else self._find_best_classes(features)
-        return _best_first(found)
+        return best_first(found)
 
     def _find_queries(self, features: Features, matches: Sequence[QueryMatch]) -> list[Detection]:
         probabilities = features.probabilities()
@@ -254,5 +259,6 @@ def detect(
     return list(detector.detect(video, matches=detector.match(query or ()), hook=hook).detections)
 
 
-def _best_first(detections: list[Detection]) -> list[Detection]:
+def best_first(detections: list[Detection]) -> list[Detection]:
+    """Sorted by score; of equal ones, the earlier first."""
     return sorted(detections, key=lambda found: (-found.score, found.start_s, found.label))

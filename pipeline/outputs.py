@@ -152,7 +152,7 @@ def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Ma
                 "stride_frames": windows.stride_frames,
             },
         },
-        "head": {"name": detector.config.head, **asdict(detector.localization)},
+        "head": detector.head_card,
         "queries": {
             writable_text(match.query): {
                 "exact": match.exact,

@@ -1,0 +1,217 @@
+"""The command that trains a head on features. Nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tal_run.pipeline.exits import DONE, STOPPED, WrongUse, errors_as_wrong_use
+
+if TYPE_CHECKING:
+    from tal_run.eval.annotations import GroundTruth
+    from tal_run.extractors.timegrid import Sampling
+    from tal_run.models.head import Head
+    from tal_run.pipeline.screen import Screen
+    from tal_run.pipeline.training_data import TrainingSet
+
+# as ``models.head.HEADS`` and ``eval.annotations.SUBSETS``, without importing them; a test compares them
+HEAD_NAMES = ("ahernet", "autoloc", "scnn", "wsad", "wtalc")
+SUBSET_NAMES = ("training", "validation", "testing", "all")
+TOLD = 20  # times in a training
+
+Tell = Callable[[int, Mapping[str, float]], None]
+
+
+@click.command()
+@click.option("--head", "head_name", type=click.Choice(HEAD_NAMES), required=True, help="The method.")
+@click.option("--dataset", metavar="NAME", help="A data set whose annotations to learn from (`tal-run datasets list`).")
+@click.option(
+    "--data", type=click.Path(path_type=Path), metavar="DIR", help="Where it lies. [default: ./NAME; a made one: the cache]"
+)
+@click.option(
+    "--annotations", metavar="PATH", help="Instead of --dataset: ActivityNet JSON, THUMOS's folder of text files, or CSV."
+)
+@click.option(
+    "--subset", type=click.Choice(SUBSET_NAMES), help="Videos to learn from. [default: training or, without, validation]"
+)
+@click.option("--features", "folder", required=True, metavar="DIR", help="Features of the videos, in any layout.")
+@click.option("--fps", type=float, help="Of features that do not say: frames a second ...")
+@click.option("--window", type=float, help="... frames in one window ...")
+@click.option("--stride", type=float, help="... and from window to window.")
+@click.option(
+    "-o", "--output", "target", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Write the head there."
+)
+@click.option(
+    "--config",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One of the method's numbers. Repeatable. [default: the paper's]",
+)
+@click.option("--iterations", type=click.IntRange(1), metavar="N", help="Of the training. [default: the paper's]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another one draws otherwise.")
+@click.option("--device", default="cpu", show_default=True, help="What to compute on: cpu, cuda, cuda:1.")
+@click.option(
+    "--save-every",
+    "save_every_s",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds between saves.",
+)
+@click.option("--tensorboard", metavar="DIR", help="Write the losses there for TensorBoard, too.")
+@click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
+def train(
+    head_name: str,
+    dataset: str | None,
+    data: Path | None,
+    annotations: str | None,
+    subset: str | None,
+    folder: str,
+    fps: float | None,
+    window: float | None,
+    stride: float | None,
+    target: Path,
+    settings: tuple[str, ...],
+    iterations: int | None,
+    seed: int,
+    device: str,
+    save_every_s: float,
+    tensorboard: str | None,
+    quiet: bool,
+) -> None:
+    """Train a head on features and annotations.
+
+    \b
+    tal-run features videos/ -o features --backbone i3d
+    tal-run train --head wtalc --annotations truth.csv --features features -o wtalc.safetensors
+    tal-run detect video.mp4 --checkpoint wtalc.safetensors
+
+    wtalc, wsad and autoloc learn from which actions are in which videos, scnn and ahernet from their times too. Started
+    again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
+    wrong use or a training that cannot go on, 130 stopped.
+    """
+    from tal_run.pipeline.screen import Screen
+
+    display = Screen(quiet=quiet)
+    with errors_as_wrong_use(), ExitStack() as stack:
+        # what is asked for is checked before anything takes time
+        values, sampling = _settings(settings), _sampling(fps, window, stride)
+        write = stack.enter_context(_tensorboard(tensorboard)) if tensorboard else None
+        with display.progress() as hook:
+            truth, names = _truth(dataset, data, annotations, hook)
+
+        from tal_run.extractors.feature_files import FeatureFolder
+        from tal_run.models.head import head_named
+        from tal_run.pipeline import training, training_data
+
+        head = head_named(head_name)
+        training.configured(head, values, iterations=iterations)
+        truth, chosen = training_data.to_learn_from(truth, None if subset is None else subset)
+        with display.progress() as hook:
+            found = training_data.read_training_set(
+                truth, FeatureFolder(folder), timed=head.name in training_data.TIMED, sampling=sampling, hook=hook
+            )
+        config = training.configured(head, values, iterations=iterations, streams=len(found.needs.streams or ()) or None)
+        _say_what_there_is(found, chosen, head, config, display)
+        options = training.TrainOptions(
+            seed=seed,
+            device=device,
+            save_every_s=save_every_s,
+            tell_every=max(1, config.iterations // TOLD),
+            recipe={**names, "subset": chosen},
+        )
+        try:
+            with display.progress() as hook:
+                tell = _told(display, config.iterations, write)
+                trained = training.train(target, head, found, config=config, options=options, hook=hook, tell=tell)
+        except training.Interrupted as stopped:
+            display.error(
+                f"stopped after {stopped.iteration} of {config.iterations} iterations, which are saved in "
+                f"{training.training_file(target)}: the same command goes on from there"
+            )
+            sys.exit(STOPPED)
+    display.say(f"{target}: {trained.head.name}, {len(trained.labels)} actions, {config.iterations} iterations")
+    sys.exit(DONE)
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise WrongUse(f"--config {pair} sets nothing: give KEY=VALUE, such as learning_rate=0.001")
+        if name in values:
+            raise WrongUse(f"--config {name} is given twice: leave one out")
+        values[name] = value
+    return values
+
+
+def _sampling(fps: float | None, window: float | None, stride: float | None) -> Sampling | None:
+    from tal_run.extractors.timegrid import Sampling
+
+    if fps is None and window is None and stride is None:
+        return None
+    if fps is None or window is None or stride is None:
+        raise WrongUse(
+            "--fps, --window and --stride belong together, as all three say how features lie in time: give all or none"
+        )
+    return Sampling(fps=fps, stride_frames=stride, window_frames=window)
+
+
+def _truth(dataset: str | None, data: Path | None, annotations: str | None, hook: Any) -> tuple[GroundTruth, dict[str, str]]:
+    """What is annotated, and what it is called."""
+    from tal_run.eval import datasets
+    from tal_run.eval.annotations import read
+
+    if (dataset is None) == (annotations is None):
+        raise WrongUse("say what to learn from, with either --dataset NAME or --annotations PATH")
+    if annotations is not None:
+        if data is not None:
+            raise WrongUse("--data says where a --dataset lies: leave it out")
+        return read(annotations), {"annotations": Path(annotations).name}
+    assert dataset is not None
+    return datasets.find(dataset, data, hook=hook).truth(), {"dataset": dataset}
+
+
+def _say_what_there_is(found: TrainingSet, subset: str, head: Head[Any], config: Any, display: Screen) -> None:
+    from tal_run.pipeline.training_data import ALL, some
+
+    if found.missing:
+        display.say(f"note: left out {len(found.missing)} videos that have no features: {some(found.missing)}")
+    if found.unlabelled:
+        display.say(f"note: left out {len(found.unlabelled)} videos that have no actions: {some(found.unlabelled)}")
+    snippets = sum(len(video.features) for video in found.videos)
+    display.say(
+        f"{head.name} learns {len(found.labels)} actions from {len(found.videos)} videos ({snippets} snippets"
+        + (")" if subset == ALL else f", {subset})")
+        + f", for {config.iterations} iterations"
+    )
+
+
+def _told(display: Screen, total: int, write: Any | None) -> Tell:
+    def tell(iteration: int, losses: Mapping[str, float]) -> None:
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        display.say(f"iteration {iteration} of {total}: {listed}")
+        if write is not None:
+            for name, value in losses.items():
+                write.add_scalar(f"loss/{name}", value, iteration)
+
+    return tell
+
+
+def _tensorboard(folder: str) -> Any:
+    """What writes for TensorBoard, if its package is there; closes at the end."""
+    from importlib.util import find_spec
+
+    if find_spec("tensorboard") is None:
+        raise WrongUse("--tensorboard needs the package tensorboard, which is not installed: install it, or leave that out")
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(folder)  # type: ignore[no-untyped-call]

@@ -1,0 +1,82 @@
+"""A head's configuration, from texts of a command line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, get_origin, get_type_hints
+
+from tal_run.extractors.wire import printable
+from tal_run.models.head import Head, _from_json
+from tal_run.pipeline.training_data import TrainingError
+
+
+def configured(head: Head[Any], values: Mapping[str, str], *, iterations: int | None = None, streams: int | None = None) -> Any:
+    """A head's configuration: what the paper has, but for what is given.
+
+    Args:
+        head: the method.
+        values: texts by the names of the configuration's fields; tuples with commas, ``none`` for None.
+        iterations: of the training; a method in several parts shares them out as it does by default.
+        streams: of the features; what a method that treats them apart takes if ``values`` says nothing else.
+
+    Raises:
+        TrainingError: there is no such field, or it cannot have that value.
+    """
+    hints = get_type_hints(head.config)
+    known = {entry.name for entry in fields(head.config)}
+    changes: dict[str, Any] = {"streams": streams} if streams and "streams" in known else {}
+    for name, text in values.items():
+        if name not in known:
+            raise TrainingError(
+                f"{head.name} has no {printable(name)!r} to configure: choose one of {', '.join(sorted(known))}"
+            )
+        changes[name] = _parsed(hints[name], text, f"{head.name}'s {name}")
+    try:
+        config = head.config(**changes)
+        if iterations is not None:
+            config = replace(config, **_shared_out(config, iterations))
+    except ValueError as error:
+        raise TrainingError(f"{head.name} cannot be configured so: {error}") from error
+    if config.iterations < 1:
+        raise TrainingError(f"{head.name} is to learn for {config.iterations} iterations: give it one at least")
+    if head.name == "ahernet" and config.variant != "star":
+        raise TrainingError(
+            f"AherNet (variant {config.variant}) learns from trimmed moments beside untrimmed videos, and there is no way yet to "
+            "give it any here: add --config variant=star, which learns from untrimmed videos alone (AherNet*)"
+        )
+    return config
+
+
+def _shared_out(config: Any, iterations: int) -> dict[str, int]:
+    if "iterations" in {entry.name for entry in fields(config)}:
+        return {"iterations": iterations}
+    parts = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name.endswith("_iterations")}
+    whole, changes = sum(parts.values()), {}
+    for name, part in parts.items():  # what is rounded goes to the next
+        changes[name] = round(iterations * part / max(1, whole))
+        iterations, whole = iterations - changes[name], whole - part
+    return changes
+
+
+def _parsed(kind: Any, text: str, what: str) -> Any:
+    """A text as a value of that type."""
+
+    def one(part: str) -> Any:
+        try:
+            return None if part.lower() == "none" else json.loads(part, parse_constant=str)
+        except ValueError:
+            return part
+
+    many = [one(part.strip()) for part in text.strip("()").split(",") if part.strip()]
+    for value in (many,) if get_origin(kind) is tuple else (text, one(text)):
+        try:
+            parsed = _from_json(kind, value)
+        except (TypeError, ValueError):
+            continue
+        if not isinstance(parsed, float) or math.isfinite(parsed):
+            return parsed
+    expected = getattr(kind, "__name__", str(kind)) if isinstance(kind, type) else str(kind).replace("typing.", "")
+    raise TrainingError(f"{what} cannot be {printable(text)!r}: it is {expected}")

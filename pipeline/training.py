@@ -1,0 +1,544 @@
+"""Train a head: from a ``TrainingSet`` to a file that ``load_head`` reads, through any number of interruptions.
+
+    every iteration      sample -> batch -> update
+    every so often       FILE.training.safetensors   weights, optimizers, schedules, random states, iteration
+    and at the end       FILE.safetensors            the head as it is by then, as ``load_head`` reads it
+
+The first is all that the rest of the training depends on, so a training that was cut off, by whatever and wherever, goes on
+where it was saved last and comes to the same weights, bit for bit, as one that was not: on one machine, with as many
+threads. (A GPU adds up in an order of its own; there the results are close, not equal.) When the training is done the
+second file is all that stays. Both appear whole or not at all, and neither is unpickled.
+
+Batches and cuts are drawn by one NumPy generator, all else (dropout) by torch's; both begin with the seed, and torch's is
+given back as it was. Nothing depends on the clock but when something is saved.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from tal_run.extractors.files import written_whole
+from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.wire import printable
+from tal_run.models.ahernet_training import foregrounds
+from tal_run.models.head import (
+    Batch,
+    Head,
+    HeadError,
+    TrainedHead,
+    TrainingVideo,
+    _from_json,
+    load_head,
+    make_batch,
+    save_head,
+    update,
+)
+from tal_run.pipeline.outputs import cannot_write, check_writable, is_stream
+from tal_run.pipeline.training_data import TrainingError, TrainingSet
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT = "tal-run training 1"  # the one entry of the metadata
+STEP = "training"
+ENDING = ".training.safetensors"
+
+Tell = Callable[[int, Mapping[str, float]], None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked the training to stop; what is done is saved.
+
+    Attributes:
+        iteration: iterations that are done.
+    """
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__(f"stopped after {iteration} iterations")
+        self.iteration = iteration
+
+
+def _ignore(iteration: int, losses: Mapping[str, float]) -> None:
+    """Of those who do not want to be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How a head is trained, beside its own configuration.
+
+    Attributes:
+        seed: of the weights' beginning and of all that is drawn.
+        device: where, as torch names it.
+        save_every_s: seconds after which what is done is saved.
+        tell_every: iterations whose mean losses are told together.
+        recipe: more to be kept in the file, for people.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    save_every_s: float = 60.0
+    tell_every: int = 100
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+# ---- configuration ----
+
+
+def configured(head: Head[Any], values: Mapping[str, str], *, iterations: int | None = None, streams: int | None = None) -> Any:
+    """A head's configuration: what the paper has, but for what is given.
+
+    Args:
+        head: the method.
+        values: texts by the names of the configuration's fields; tuples with commas, ``none`` for None.
+        iterations: of the training; a method in several parts shares them out as it does by default.
+        streams: of the features; what a method that treats them apart takes if ``values`` says nothing else.
+
+    Raises:
+        TrainingError: there is no such field, or it cannot have that value.
+    """
+    hints = get_type_hints(head.config)
+    known = {entry.name for entry in fields(head.config)}
+    changes: dict[str, Any] = {"streams": streams} if streams and "streams" in known else {}
+    for name, text in values.items():
+        if name not in known:
+            raise TrainingError(
+                f"{head.name} has no {printable(name)!r} to configure: choose one of {', '.join(sorted(known))}"
+            )
+        changes[name] = _parsed(hints[name], text, f"{head.name}'s {name}")
+    try:
+        config = head.config(**changes)
+        if iterations is not None:
+            config = replace(config, **_shared_out(config, iterations))
+    except ValueError as error:
+        raise TrainingError(f"{head.name} cannot be configured so: {error}") from error
+    if config.iterations < 1:
+        raise TrainingError(f"{head.name} is to learn for {config.iterations} iterations: give it one at least")
+    if head.name == "ahernet" and config.variant != "star":
+        raise TrainingError(
+            f"AherNet (variant {config.variant}) learns from trimmed moments beside untrimmed videos, and there is no way yet to "
+            "give it any here: add --config variant=star, which learns from untrimmed videos alone (AherNet*)"
+        )
+    return config
+
+
+def _shared_out(config: Any, iterations: int) -> dict[str, int]:
+    if "iterations" in {entry.name for entry in fields(config)}:
+        return {"iterations": iterations}
+    parts = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name.endswith("_iterations")}
+    whole, changes = sum(parts.values()), {}
+    for name, part in parts.items():  # what is rounded goes to the next
+        changes[name] = round(iterations * part / max(1, whole))
+        iterations, whole = iterations - changes[name], whole - part
+    return changes
+
+
+def _parsed(kind: Any, text: str, what: str) -> Any:
+    """A text as a value of that type."""
+
+    def one(part: str) -> Any:
+        try:
+            return None if part.lower() == "none" else json.loads(part, parse_constant=str)
+        except ValueError:
+            return part
+
+    many = [one(part.strip()) for part in text.strip("()").split(",") if part.strip()]
+    for value in (many,) if get_origin(kind) is tuple else (text, one(text)):
+        try:
+            parsed = _from_json(kind, value)
+        except (TypeError, ValueError):
+            continue
+        if not isinstance(parsed, float) or math.isfinite(parsed):
+            return parsed
+    expected = getattr(kind, "__name__", str(kind)) if isinstance(kind, type) else str(kind).replace("typing.", "")
+    raise TrainingError(f"{what} cannot be {printable(text)!r}: it is {expected}")
+
+
+# ---- the training ----
+
+
+@dataclass(kw_only=True)
+class _State:
+    """All that the rest of a training depends on."""
+
+    head: Head[Any]
+    config: Any
+    network: nn.Module
+    rng: np.random.Generator
+    device: torch.device
+    iteration: int = 0
+
+    def __post_init__(self) -> None:
+        self.steps = self.head.steps(self.network, self.config)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that is an array, by name."""
+        found = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for number, step in enumerate(self.steps):
+            for index, values in step.optimizer.state_dict()["state"].items():
+                of_weight = {f"optimizer.{number}.{index}.{name}": value for name, value in values.items() if value is not None}
+                found |= {name: torch.as_tensor(value) for name, value in of_weight.items()}
+        found["random.torch"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            found["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return found
+
+    def card(self) -> dict[str, Any]:
+        """Everything else, as JSON has it."""
+        return {
+            "iteration": self.iteration,
+            "rng": self.rng.bit_generator.state,
+            "schedules": [step.schedule.state_dict() for step in self.steps],
+            "rates": [[group["lr"] for group in step.optimizer.param_groups] for step in self.steps],
+        }
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], card: Mapping[str, Any]) -> None:
+        """Be what ``tensors`` and ``card`` were. Raises KeyError, TypeError, ValueError, RuntimeError: they cannot be."""
+        prefix = "network."
+        weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        self.network.load_state_dict(weights)
+        self.rng.bit_generator.state = card["rng"]
+        for number, step in enumerate(self.steps):
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for name, value in tensors.items():
+                if name.startswith(f"optimizer.{number}."):
+                    _, _, index, key = name.split(".", 3)
+                    state.setdefault(int(index), {})[key] = value
+            groups = step.optimizer.state_dict()["param_groups"]
+            for group, rate in zip(groups, card["rates"][number], strict=True):
+                group["lr"] = float(rate)
+            step.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            step.schedule.load_state_dict(card["schedules"][number])
+        torch.set_rng_state(tensors["random.torch"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        self.iteration = int(card["iteration"])
+        if not 0 < self.iteration < self.config.iterations:
+            raise ValueError(f"iteration {self.iteration} of {self.config.iterations}")
+
+
+def train(
+    target: str | os.PathLike[str],
+    head: Head[Any],
+    data: TrainingSet,
+    *,
+    config: Any,
+    options: TrainOptions | None = None,
+    hook: Hook = ignore_progress,
+    tell: Tell = _ignore,
+) -> TrainedHead:
+    """Train a head on videos into a file; one that was begun there, with the same of everything, goes on.
+
+    Args:
+        target: the file. If it holds the trained head already, nothing is done.
+        head: the method.
+        data: what to learn from.
+        config: the method's.
+        options: seed, device and so on.
+        hook: told of iterations.
+        tell: told of the losses, means over the iterations since it was told last.
+
+    Raises:
+        TrainingError, HeadError: the target holds something else, the losses are no numbers any more, or there is too little
+            to learn from.
+        OutputError: the file cannot be written.
+        Interrupted: asked to stop (SIGINT, SIGTERM, SIGHUP); what is done is saved.
+    """
+    options = options or TrainOptions()
+    target = Path(target)
+    device = _device(options.device)
+    identity = _identity(head, data, config=config, options=options)
+    finished = _finished(target, identity)
+    if finished:
+        training_file(target).unlink(missing_ok=True)  # cut off before it could be removed
+        return finished
+    with torch.random.fork_rng(devices=_generators(device)):
+        torch.manual_seed(options.seed)
+        network = head.new_network(data.needs.dim or 0, len(data.labels), config=config, seed=options.seed).to(device)
+        state = _State(head=head, config=config, network=network, device=device, rng=np.random.default_rng(options.seed))
+        _resume(target, state, identity)
+        saved = _Saved(target, state, data, identity, options)
+        _learn(state, data, saved, options=options, hook=hook, tell=tell)
+        trained = saved.trained()
+        network.eval().requires_grad_(False)
+    training_file(target).unlink(missing_ok=True)
+    return trained
+
+
+def training_file(target: Path) -> Path:
+    """Where the state of a training that is not done lies, beside its head."""
+    return target.with_name(target.name.removesuffix(".safetensors") + ENDING)
+
+
+def is_done(trained: TrainedHead) -> bool:
+    """Whether a head was trained to the end."""
+    return bool(trained.recipe.get("iterations_done", trained.config.iterations) == trained.config.iterations)
+
+
+def _learn(state: _State, data: TrainingSet, saved: _Saved, *, options: TrainOptions, hook: Hook, tell: Tell) -> None:
+    """The iterations that are left, saved in between and at the end."""
+    labels = np.zeros((len(data.videos), len(data.labels)))
+    for row, video in enumerate(data.videos):
+        labels[row, list(video.classes)] = 1
+    total, since = state.config.iterations, list[Mapping[str, float]]()
+    state.network.train()
+    hook(STEP, completed=state.iteration, total=total)
+    with _asked_to_stop() as asked:
+        last_s = time.monotonic()
+        while state.iteration < total:
+            losses = _iterate(state, data, labels)
+            since.append(losses)
+            wrong = next((name for name, value in losses.items() if not math.isfinite(value)), None)
+            if wrong:
+                raise TrainingError(_no_number(f"the loss {wrong} became {losses[wrong]}", state, saved))
+            state.iteration += 1
+            if state.iteration % options.tell_every == 0 or state.iteration == total:
+                tell(state.iteration, {name: sum(each[name] for each in since) / len(since) for name in since[0]})
+                since.clear()
+            hook(STEP, completed=state.iteration, total=total)
+            if asked.is_set() and state.iteration < total:
+                saved.write()
+                raise Interrupted(state.iteration)
+            if time.monotonic() - last_s >= options.save_every_s or state.iteration == total:
+                saved.write()
+                last_s = time.monotonic()
+
+
+def _iterate(state: _State, data: TrainingSet, labels: np.ndarray[Any, Any]) -> dict[str, float]:
+    chosen = state.head.sample(labels, state.config, rng=state.rng)
+    videos = [data.videos[index] for index in chosen]
+    if state.head.name == "ahernet":  # foreground segments, cut out, are moments
+        videos += [cut for video in videos for cut in foregrounds(video)]
+    batch = batch_of(videos, num_classes=len(data.labels), rng=state.rng, max_snippets=state.config.max_snippets)
+    return update(state.head, state.network, state.steps, batch.to(str(state.device)), config=state.config)
+
+
+def batch_of(videos: Sequence[TrainingVideo], *, num_classes: int, rng: np.random.Generator, max_snippets: int | None) -> Batch:
+    """``make_batch``, but a stretch that is cut out of a video whose times are known has the labels of its own times.
+
+    With the whole video's labels and no segment, it would be taken for a trimmed clip of an action.
+    """
+    batch = make_batch(videos, num_classes=num_classes, rng=rng, max_snippets=max_snippets)
+    for row, video in enumerate(videos):
+        if len(video.segments):
+            batch.labels[row] = 0
+            batch.labels[row, batch.segment_classes[row]] = 1
+    return batch
+
+
+def _no_number(what: str, state: _State, saved: _Saved) -> str:
+    since = f"what was saved after iteration {saved.iteration} stays" if saved.iteration else "nothing was saved"
+    return (
+        f"{what} in iteration {state.iteration + 1} of {state.config.iterations}, so the training was stopped, and {since}: begin "
+        f"anew with a smaller rate of learning (--config {_rate_of(state.config)}=...), and check the features if that does not help"
+    )
+
+
+def _rate_of(config: Any) -> str:
+    return next((entry.name for entry in fields(config) if entry.name.endswith("learning_rate")), "learning_rate")
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """Signals that ask for an end, kept until an iteration is whole; a second one is not kept."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # signals are none of its business
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(*_: object) -> None:
+        asked.set()
+        restore()
+
+    for number in numbers:
+        signal.signal(number, note)
+    try:
+        yield asked
+    finally:
+        restore()
+
+
+# ---- files ----
+
+
+@dataclass
+class _Saved:
+    """What lies on the disk of a training."""
+
+    target: Path
+    state: _State
+    data: TrainingSet
+    identity: Mapping[str, Any]
+    options: TrainOptions
+
+    def __post_init__(self) -> None:
+        self.iteration = self.state.iteration
+
+    def write(self) -> None:
+        """Save it as it is: first what can be gone on with, which does without the head beside it.
+
+        Raises:
+            TrainingError: its weights are no numbers.
+            OutputError: it cannot be written.
+        """
+        if not all(tensor.isfinite().all() for tensor in self.state.network.state_dict().values()):
+            raise TrainingError(_no_number("the weights became infinite or NaN", self.state, self))
+        try:
+            if self.state.iteration < self.state.config.iterations:
+                card = {"identity": self.identity, **self.state.card()}
+                arrays = {
+                    name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in self.state.tensors().items()
+                }
+                with written_whole(training_file(self.target)) as part:
+                    part.write_bytes(save(arrays, {FORMAT: json.dumps(card, allow_nan=False)}))
+            save_head(self.target, self.trained())
+        except OSError as error:
+            raise cannot_write(self.target, error) from error
+        self.iteration = self.state.iteration
+
+    def trained(self) -> TrainedHead:
+        """The head as it is."""
+        recipe = {
+            **self.options.recipe,
+            "seed": self.options.seed,
+            "device": self.identity["device"],
+            "data_sha256": self.data.sha256,
+            "videos": len(self.data.videos),
+            "watching": self.data.watching,
+            "iterations_done": self.state.iteration,
+            "tal_run": version("tal-run"),
+            "torch": str(torch.__version__),
+        }
+        head, config, network = self.state.head, self.state.config, self.state.network
+        return TrainedHead(
+            head=head, config=config, network=network, labels=self.data.labels, needs=self.data.needs, recipe=recipe
+        )
+
+
+def _identity(head: Head[Any], data: TrainingSet, *, config: Any, options: TrainOptions) -> dict[str, Any]:
+    """What makes a training the one that it is: with all of it the same, it comes to the same end."""
+    identity = {
+        "head": head.name,
+        "config": asdict(config),
+        "seed": options.seed,
+        "data": data.sha256,
+        "labels": data.labels,
+        "device": torch.device(options.device).type,
+    }
+    return dict(json.loads(json.dumps(identity)))
+
+
+def _identity_of(trained: TrainedHead) -> dict[str, Any]:
+    recipe = trained.recipe
+    identity = {"head": trained.head.name, "config": asdict(trained.config), "labels": trained.labels}
+    known = {"seed": recipe.get("seed"), "data": recipe.get("data_sha256"), "device": recipe.get("device")}
+    return dict(json.loads(json.dumps({**identity, **known})))
+
+
+def _check_same(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on with, or to write over, another training."""
+    what = next(
+        (name for name in ("head", "seed", "device", "labels", "data", "config") if there.get(name) != wanted[name]), None
+    )
+    if what is None:
+        return
+    if what == "config":
+        old, new = dict(there["config"]), wanted["config"]
+        name = next(name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
+        difference = f"with {name}={old.get(name)} instead of {new.get(name)}"
+    elif what in ("data", "labels"):
+        difference = "on other features or annotations"
+    else:
+        difference = f"with {what} {printable(there.get(what))} instead of {wanted[what]}"
+    raise TrainingError(
+        f"{printable(path)} is there, of a training {difference}: go on with the same of everything, delete it to begin anew, or "
+        "give another -o"
+    )
+
+
+def _finished(target: Path, identity: Mapping[str, Any]) -> TrainedHead | None:
+    """The trained head, if the target holds it already; None: it may be written."""
+    if is_stream(target):
+        raise TrainingError(f"{printable(target)} is no file that a head can be kept in: give -o a file name")
+    check_writable(target)
+    if not target.exists():
+        return None
+    try:
+        there = load_head(target)
+    except HeadError as error:
+        raise TrainingError(
+            f"{printable(target)} would be overwritten, and is not of this training ({error}): give another -o"
+        ) from error
+    _check_same(target, _identity_of(there), identity)
+    return there if is_done(there) else None
+
+
+def _resume(target: Path, state: _State, identity: Mapping[str, Any]) -> None:
+    """Go on where a training was saved, if one was."""
+    path = training_file(target)
+    check_writable(path)
+    if not path.exists():
+        return
+    try:
+        with safe_open(path, framework="np") as file:
+            card = json.loads((file.metadata() or {})[FORMAT])
+            names = file.keys()
+            tensors = {name: torch.from_numpy(file.get_tensor(name)) for name in names}
+        _check_same(path, dict(card["identity"]), identity)
+        state.restore(tensors, card)
+    except OSError as error:
+        raise TrainingError(f"{printable(path)} cannot be read ({error.strerror or error}): delete it to begin anew") from error
+    except (
+        SafetensorError,
+        KeyError,
+        IndexError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        RecursionError,
+    ) as error:
+        raise TrainingError(
+            f"{printable(path)} holds no training that can be gone on with ({printable(str(error), limit=200)}): delete it to begin "
+            "anew"
+        ) from error
+
+
+def _generators(device: torch.device) -> list[int]:
+    """The GPUs whose random numbers a training draws."""
+    if device.type != "cuda":
+        return []
+    return [torch.cuda.current_device() if device.index is None else device.index]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
+        raise TrainingError(
+            f"there is no device {printable(name)!r} to train on ({printable(str(error).splitlines()[0], limit=120)}): choose cpu, or "
+            "cuda where there is a GPU"
+        ) from error
+    return device
