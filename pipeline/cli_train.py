@@ -110,15 +110,16 @@ def train(
         from tal_run.extractors.feature_files import FeatureFolder
         from tal_run.models.head import head_named
         from tal_run.pipeline import training, training_data
+        from tal_run.pipeline.head_config import configured
 
         head = head_named(head_name)
-        training.configured(head, values, iterations=iterations)
-        truth, chosen = training_data.to_learn_from(truth, None if subset is None else subset)
+        configured(head, values, iterations=iterations)
+        truth, chosen = training_data.to_learn_from(truth, subset)
         with display.progress() as hook:
             found = training_data.read_training_set(
                 truth, FeatureFolder(folder), timed=head.name in training_data.TIMED, sampling=sampling, hook=hook
             )
-        config = training.configured(head, values, iterations=iterations, streams=len(found.needs.streams or ()) or None)
+        config = configured(head, values, iterations=iterations, streams=len(found.needs.streams or ()) or None)
         _say_what_there_is(found, chosen, head, config, display)
         options = training.TrainOptions(
             seed=seed,
@@ -214,4 +215,4 @@ def _tensorboard(folder: str) -> Any:
         raise WrongUse("--tensorboard needs the package tensorboard, which is not installed: install it, or leave that out")
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(folder)  # type: ignore[no-untyped-call]
+    return SummaryWriter(folder)

@@ -44,8 +44,8 @@ def configured(head: Head[Any], values: Mapping[str, str], *, iterations: int | 
         raise TrainingError(f"{head.name} is to learn for {config.iterations} iterations: give it one at least")
     if head.name == "ahernet" and config.variant != "star":
         raise TrainingError(
-            f"AherNet (variant {config.variant}) learns from trimmed moments beside untrimmed videos, and there is no way yet to "
-            "give it any here: add --config variant=star, which learns from untrimmed videos alone (AherNet*)"
+            f"AherNet (variant {config.variant}) learns from trimmed moments beside untrimmed videos, and there is no way yet "
+            "to give it any: add --config variant=star, which learns from untrimmed videos alone (AherNet*)"
         )
     return config
 

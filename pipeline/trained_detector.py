@@ -122,8 +122,8 @@ def backbone_of(trained: TrainedHead, asked_for: str, checkpoint: Path) -> str:
     needed = trained.needs.backbone
     if needed is None and asked_for == AUTO:
         raise HeadError(
-            f"{printable(checkpoint)} was trained on features that do not say which network made them: name it with --backbone, "
-            "and --fps, --window and --stride as they were then"
+            f"{printable(checkpoint)} was trained on features that do not say which network made them: name it with "
+            "--backbone, and --fps, --window and --stride as they were then"
         )
     name = needed if asked_for == AUTO or needed is None else asked_for
     name = asked_for if name is None else name
@@ -131,7 +131,7 @@ def backbone_of(trained: TrainedHead, asked_for: str, checkpoint: Path) -> str:
         raise BackboneError(f"there is no backbone {printable(name)!r} here: choose one of {', '.join(EXTRACTORS)}")
     if needed is not None and name != needed:
         raise FeatureError(
-            f"{printable(checkpoint)} was trained on features of {needed}, and will not take those of {name}: leave out --backbone"
+            f"{printable(checkpoint)} was trained on features of {needed}, and takes none of {name}: leave out --backbone"
         )
     return name
 
@@ -157,8 +157,8 @@ def check_needs(trained: TrainedHead, backbone: type[Backbone], windows: WindowC
         return
     if not math.isclose(windows.step_s, needs.step_s, rel_tol=STEP_TOLERANCE):
         raise FeatureError(
-            f"snippets would lie {windows.step_s:.4g} s apart, and the head was trained on {needs.step_s:.4g} s: give the --fps "
-            "and --stride of the features that it was trained on"
+            f"snippets would lie {windows.step_s:.4g} s apart, and the head was trained on {needs.step_s:.4g} s: give the "
+            "--fps and --stride of the features that it was trained on"
         )
 
 
@@ -176,7 +176,7 @@ def windows_of(trained: TrainedHead, checkpoint: Path) -> WindowConfig | None:
         )
     except (KeyError, TypeError, ValueError, OverflowError, BackboneError) as error:
         raise HeadError(
-            f"{printable(checkpoint)} does not say properly how its videos were watched ({printable(str(error))}): train it anew"
+            f"{printable(checkpoint)} does not say how its videos were watched ({printable(str(error))}): train it anew"
         ) from error
 
 

@@ -23,10 +23,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,14 +36,12 @@ from safetensors.numpy import save
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.wire import printable
-from tal_run.models.ahernet_training import foregrounds
 from tal_run.models.head import (
     Batch,
     Head,
     HeadError,
     TrainedHead,
     TrainingVideo,
-    _from_json,
     load_head,
     make_batch,
     save_head,
@@ -95,78 +93,6 @@ class TrainOptions:
     save_every_s: float = 60.0
     tell_every: int = 100
     recipe: Mapping[str, Any] = field(default_factory=dict)
-
-
-# ---- configuration ----
-
-
-def configured(head: Head[Any], values: Mapping[str, str], *, iterations: int | None = None, streams: int | None = None) -> Any:
-    """A head's configuration: what the paper has, but for what is given.
-
-    Args:
-        head: the method.
-        values: texts by the names of the configuration's fields; tuples with commas, ``none`` for None.
-        iterations: of the training; a method in several parts shares them out as it does by default.
-        streams: of the features; what a method that treats them apart takes if ``values`` says nothing else.
-
-    Raises:
-        TrainingError: there is no such field, or it cannot have that value.
-    """
-    hints = get_type_hints(head.config)
-    known = {entry.name for entry in fields(head.config)}
-    changes: dict[str, Any] = {"streams": streams} if streams and "streams" in known else {}
-    for name, text in values.items():
-        if name not in known:
-            raise TrainingError(
-                f"{head.name} has no {printable(name)!r} to configure: choose one of {', '.join(sorted(known))}"
-            )
-        changes[name] = _parsed(hints[name], text, f"{head.name}'s {name}")
-    try:
-        config = head.config(**changes)
-        if iterations is not None:
-            config = replace(config, **_shared_out(config, iterations))
-    except ValueError as error:
-        raise TrainingError(f"{head.name} cannot be configured so: {error}") from error
-    if config.iterations < 1:
-        raise TrainingError(f"{head.name} is to learn for {config.iterations} iterations: give it one at least")
-    if head.name == "ahernet" and config.variant != "star":
-        raise TrainingError(
-            f"AherNet (variant {config.variant}) learns from trimmed moments beside untrimmed videos, and there is no way yet to "
-            "give it any here: add --config variant=star, which learns from untrimmed videos alone (AherNet*)"
-        )
-    return config
-
-
-def _shared_out(config: Any, iterations: int) -> dict[str, int]:
-    if "iterations" in {entry.name for entry in fields(config)}:
-        return {"iterations": iterations}
-    parts = {entry.name: getattr(config, entry.name) for entry in fields(config) if entry.name.endswith("_iterations")}
-    whole, changes = sum(parts.values()), {}
-    for name, part in parts.items():  # what is rounded goes to the next
-        changes[name] = round(iterations * part / max(1, whole))
-        iterations, whole = iterations - changes[name], whole - part
-    return changes
-
-
-def _parsed(kind: Any, text: str, what: str) -> Any:
-    """A text as a value of that type."""
-
-    def one(part: str) -> Any:
-        try:
-            return None if part.lower() == "none" else json.loads(part, parse_constant=str)
-        except ValueError:
-            return part
-
-    many = [one(part.strip()) for part in text.strip("()").split(",") if part.strip()]
-    for value in (many,) if get_origin(kind) is tuple else (text, one(text)):
-        try:
-            parsed = _from_json(kind, value)
-        except (TypeError, ValueError):
-            continue
-        if not isinstance(parsed, float) or math.isfinite(parsed):
-            return parsed
-    expected = getattr(kind, "__name__", str(kind)) if isinstance(kind, type) else str(kind).replace("typing.", "")
-    raise TrainingError(f"{what} cannot be {printable(text)!r}: it is {expected}")
 
 
 # ---- the training ----
@@ -320,12 +246,19 @@ def _learn(state: _State, data: TrainingSet, saved: _Saved, *, options: TrainOpt
 
 
 def _iterate(state: _State, data: TrainingSet, labels: np.ndarray[Any, Any]) -> dict[str, float]:
+    """One iteration; the losses that something in it minimises."""
     chosen = state.head.sample(labels, state.config, rng=state.rng)
     videos = [data.videos[index] for index in chosen]
-    if state.head.name == "ahernet":  # foreground segments, cut out, are moments
-        videos += [cut for video in videos for cut in foregrounds(video)]
     batch = batch_of(videos, num_classes=len(data.labels), rng=state.rng, max_snippets=state.config.max_snippets)
-    return update(state.head, state.network, state.steps, batch.to(str(state.device)), config=state.config)
+    try:
+        losses = update(state.head, state.network, state.steps, batch.to(str(state.device)), config=state.config)
+    except RuntimeError as error:  # torch's word for no memory and for numbers that do not fit
+        raise TrainingError(
+            f"iteration {state.iteration + 1} could not be computed ({printable(str(error), limit=200)}): if memory is short, give "
+            "smaller batches (--config), if numbers are too large, a smaller rate of learning"
+        ) from error
+    minimized = {name for step in state.steps for name in step.minimizes or losses}
+    return {name: value for name, value in losses.items() if name in minimized}
 
 
 def batch_of(videos: Sequence[TrainingVideo], *, num_classes: int, rng: np.random.Generator, max_snippets: int | None) -> Batch:
@@ -344,8 +277,8 @@ def batch_of(videos: Sequence[TrainingVideo], *, num_classes: int, rng: np.rando
 def _no_number(what: str, state: _State, saved: _Saved) -> str:
     since = f"what was saved after iteration {saved.iteration} stays" if saved.iteration else "nothing was saved"
     return (
-        f"{what} in iteration {state.iteration + 1} of {state.config.iterations}, so the training was stopped, and {since}: begin "
-        f"anew with a smaller rate of learning (--config {_rate_of(state.config)}=...), and check the features if that does not help"
+        f"{what} in iteration {state.iteration + 1} of {state.config.iterations}, so the training was stopped, and {since}: "
+        f"begin anew with a smaller rate of learning (--config {_rate_of(state.config)}=...), or check the features"
     )
 
 
@@ -472,8 +405,8 @@ def _check_same(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any])
     else:
         difference = f"with {what} {printable(there.get(what))} instead of {wanted[what]}"
     raise TrainingError(
-        f"{printable(path)} is there, of a training {difference}: go on with the same of everything, delete it to begin anew, or "
-        "give another -o"
+        f"{printable(path)} is there, of a training {difference}: go on with the same of everything, delete it to begin "
+        "anew, or give another -o"
     )
 
 
@@ -509,19 +442,10 @@ def _resume(target: Path, state: _State, identity: Mapping[str, Any]) -> None:
         state.restore(tensors, card)
     except OSError as error:
         raise TrainingError(f"{printable(path)} cannot be read ({error.strerror or error}): delete it to begin anew") from error
-    except (
-        SafetensorError,
-        KeyError,
-        IndexError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        RecursionError,
-    ) as error:
+    except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise TrainingError(
-            f"{printable(path)} holds no training that can be gone on with ({printable(str(error), limit=200)}): delete it to begin "
-            "anew"
+            f"{printable(path)} holds no training that can be gone on with ({printable(str(error), limit=200)}): delete it to "
+            "begin anew"
         ) from error
 
 
@@ -538,7 +462,7 @@ def _device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
         raise TrainingError(
-            f"there is no device {printable(name)!r} to train on ({printable(str(error).splitlines()[0], limit=120)}): choose cpu, or "
-            "cuda where there is a GPU"
+            f"there is no device {printable(name)!r} to train on ({printable(str(error), limit=120)}): "
+            "choose cpu, or cuda where there is a GPU"
         ) from error
     return device

@@ -81,7 +81,7 @@ def to_learn_from(truth: GroundTruth, subset: str | None = None) -> tuple[Ground
         subset = next((name for name in SUBSETS[:2] if name in there), ALL)
         if subset == ALL and "testing" in there:
             raise TrainingError(
-                "only videos to test on (the subset testing) are annotated: if they are what to learn from, say --subset testing"
+                "only videos to test on (subset testing) are annotated: if they are what to learn from, say --subset testing"
             )
     return (truth, subset) if subset == ALL else (truth.subset(subset), subset)
 
@@ -108,8 +108,10 @@ def read_training_set(
         FeatureError, ArrayFileError: features are damaged, or not of one kind.
     """
     present = set(folder.video_ids)
-    digest, read, needs, recipes = hashlib.sha256(), [], FeatureNeeds(), _Recipes()
-    missing, unlabelled, first = [], [], ""
+    digest, needs, recipes, first = hashlib.sha256(), FeatureNeeds(), _Recipes(), ""
+    read: list[_Read] = []
+    missing: list[str] = []
+    unlabelled: list[str] = []
     for number, video in enumerate(truth.videos):
         hook(STEP, completed=number, total=len(truth.videos))
         name = next((name for name in names_of(video.video_id) if name in present), None)

@@ -6,9 +6,11 @@ wrong is what tal-run itself does: decoding, time, windows, queries, segments, f
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import av
@@ -86,3 +88,14 @@ def make_video(tmp_path: Path) -> MakeVideo:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def lesson() -> ModuleType:
+    """``training_case.py``: tiny videos to learn from."""
+    spec = importlib.util.spec_from_file_location("training_case", Path(__file__).with_name("training_case.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
