@@ -254,8 +254,8 @@ def _iterate(state: _State, data: TrainingSet, labels: np.ndarray[Any, Any]) -> 
         losses = update(state.head, state.network, state.steps, batch.to(str(state.device)), config=state.config)
     except RuntimeError as error:  # torch's word for no memory and for numbers that do not fit
         raise TrainingError(
-            f"iteration {state.iteration + 1} could not be computed ({printable(str(error), limit=200)}): if memory is short, give "
-            "smaller batches (--config), if numbers are too large, a smaller rate of learning"
+            f"iteration {state.iteration + 1} could not be computed ({printable(str(error), limit=200)}): with too "
+            "little memory, give smaller batches (--config); with numbers too large, a smaller rate of learning"
         ) from error
     minimized = {name for step in state.steps for name in step.minimizes or losses}
     return {name: value for name, value in losses.items() if name in minimized}

