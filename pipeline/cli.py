@@ -209,6 +209,8 @@ def detect(
             )
             matches = detector.match(queries)
     display.matches(matches)
+    for note in detector.notes:
+        display.say(f"note: {note}")
 
     paths = _each_once(videos)
     done, status = _watch_all(paths, partial(detector.detect, matches=matches), display)

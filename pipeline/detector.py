@@ -126,6 +126,11 @@ class Detector:
         return self.config.windows or self.backbone.default_windows
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what a reader of its results should know."""
+        return ()
+
+    @property
     def head_card(self) -> dict[str, Any]:
         """The head's name and all that steers it."""
         return {"name": self.config.head, **asdict(self.localization)}

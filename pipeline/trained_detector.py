@@ -57,6 +57,14 @@ class TrainedDetector(Detector):
         self.trained = replace(trained, network=trained.network.to(options.device))
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what a reader of its results should know."""
+        done, whole = self.trained.recipe.get("iterations_done"), self.trained.config.iterations
+        if not isinstance(done, int) or done >= whole:
+            return ()
+        return (f"{self.checkpoint.name} is not done learning: it has had {done} of {whole} iterations",)
+
+    @property
     def head_card(self) -> dict[str, Any]:
         """What makes the head what it is."""
         return {

@@ -149,6 +149,8 @@ class _State:
             for group, rate in zip(groups, card["rates"][number], strict=True):
                 group["lr"] = float(rate)
             step.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            if card["schedules"][number].keys() != step.schedule.state_dict().keys():  # it would take any attribute
+                raise ValueError(f"schedule {number} is another one")
             step.schedule.load_state_dict(card["schedules"][number])
         torch.set_rng_state(tensors["random.torch"])
         if self.device.type == "cuda":
@@ -294,7 +296,8 @@ def _asked_to_stop() -> Iterator[threading.Event]:
         yield asked  # signals are none of its business
         return
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    # what is ignored (as nohup does) stays so
+    before = {number: handler for number in numbers if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -304,7 +307,7 @@ def _asked_to_stop() -> Iterator[threading.Event]:
         asked.set()
         restore()
 
-    for number in numbers:
+    for number in before:
         signal.signal(number, note)
     try:
         yield asked

@@ -300,6 +300,9 @@ class TestDetect:
         assert "there is no backbone 'telescope' here" in said(needs=replace(trained.needs, backbone="telescope"))
         assert "does not say how its videos were watched" in said(recipe={"watching": {"fps": "fast"}})
         assert "does not say how its videos were watched" in said(recipe={"watching": [1]})
+        half = said(recipe={**trained.recipe, "iterations_done": 100})
+        assert half.startswith("0")
+        assert "note: other.safetensors is not done learning: it has had 100 of 200 iterations" in half
 
     def test_from_python(self, head: Path) -> None:
         detector = TrainedDetector(head)
