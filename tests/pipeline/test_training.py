@@ -238,7 +238,7 @@ class TestGoingOn:
             begin("wtalc", lesson, read("wtalc"), target)
         assert target.read_text() == "my thesis"
 
-    @pytest.mark.parametrize("damage", ["cut", "text", "metadata", "tensor", "iteration"])
+    @pytest.mark.parametrize("damage", ["cut", "text", "metadata", "tensor", "iteration", "schedule"])
     def test_a_damaged_state_is_a_sentence(self, damage: str, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
         data, target = read("wtalc"), tmp_path / "head.safetensors"
         with pytest.raises(Killed):
@@ -257,7 +257,8 @@ class TestGoingOn:
             del tensors["network.classifier.bias"]
             save_file(tensors, path, metadata)
         else:
-            save_file(tensors, path, {FORMAT: json.dumps({**json.loads(metadata[FORMAT]), "iteration": 99})})
+            change = {"iteration": {"iteration": 99}, "schedule": {"schedules": [{"optimizer": "mine"}]}}[damage]
+            save_file(tensors, path, {FORMAT: json.dumps({**json.loads(metadata[FORMAT]), **change})})
         with pytest.raises(TrainingError, match="delete it to begin anew"):
             begin("wtalc", lesson, data, target, iterations=20)
 
