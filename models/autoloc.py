@@ -52,7 +52,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from tal_run.models.head import Batch, Found, Head, HeadError, Step, found
+from tal_run.models.head import Batch, Found, Head, HeadError, Step, found, labelled_videos
 from tal_run.models.postprocess import nms
 from tal_run.models.wtalc import is_inside
 
@@ -242,14 +242,14 @@ def soft_selection_loss(class_logits: Tensor, attention: Tensor, lengths: Tensor
         class_logits: [B, S, T, K].
         attention: [B, S, T].
         lengths: [B], at least 1.
-        labels: 0 and 1 [B, K], one at least in each row.
+        labels: 0 and 1 [B, K]; a video without any adds nothing.
 
     Returns:
         Scalar, the mean over streams and videos.
     """
     attended = _over_time(attention, lengths)[..., None] + class_logits.log_softmax(dim=3)  # [B, S, T, K]
     of_video = torch.where(is_inside(lengths, attention.shape[2])[:, None], attended, -torch.inf).logsumexp(dim=2)
-    wanted = labels / labels.sum(dim=1, keepdim=True)
+    wanted = labels / labels.sum(dim=1, keepdim=True).clamp(min=1)
     return -(wanted[:, None] * of_video).sum(dim=2).mean()
 
 
@@ -473,8 +473,8 @@ def direct_optimization(
 
 
 def sample(labels: ArrayLike, config: AutoLocConfig, *, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A batch: one video, any of those with labels [V, K]."""
-    return rng.integers(len(np.asarray(labels)), size=1)
+    """A batch: one video, any of those that have one of the labels [V, K]. Raises HeadError: none has."""
+    return rng.choice(labelled_videos(labels), 1)
 
 
 def steps(network: nn.Module, config: AutoLocConfig) -> tuple[Step, ...]:

@@ -312,7 +312,7 @@ def loss(outputs: Outputs[Tensor], batch: Batch, *, config: WSADConfig) -> dict[
         if config.classifier == "bce":
             classification = -(labels * present + (1 - labels) * absent).mean()
         else:
-            wanted = labels / labels.sum(dim=1, keepdim=True)
+            wanted = labels / labels.sum(dim=1, keepdim=True).clamp(min=1)
             classification = -(wanted * (present - absent).log_softmax(dim=1)).sum(dim=1).mean()
     losses = {"classification": config.classification_weight * classification}
     if config.metric_loss != "none":

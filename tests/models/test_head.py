@@ -311,6 +311,19 @@ class TestLearning:
         sum(losses.values()).backward()
         assert all(weight.grad is None or weight.grad.isfinite().all() for weight in network.parameters())
 
+    def test_videos_without_a_label_are_not_drawn_and_do_no_harm(self, network: Any, head: Head[Any], case: Case) -> None:
+        labels = np.concatenate([np.zeros((30, CLASSES)), labels_of(videos())])
+        dice = np.random.default_rng(0)
+        assert min(head.sample(labels, case.config, rng=dice).min() for _ in range(10)) >= 30
+        with pytest.raises(HeadError, match="label"):
+            head.sample(np.zeros((30, CLASSES)), case.config, rng=dice)
+        batch = batch_for(head, case)
+        batch = replace(batch, labels=torch.zeros_like(batch.labels))
+        losses = head.loss(network.train()(batch.features, batch.lengths), batch, config=case.config)
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values())
+        assert all(weight.grad is None or weight.grad.isfinite().all() for weight in network.parameters())
+
     def test_it_learns_and_the_same_seed_learns_the_same(self, head: Head[Any], case: Case) -> None:
         network, history = trained(head, case, iterations=60)
         assert np.mean(history[-10:]) < np.mean(history[:10])
