@@ -15,7 +15,7 @@ x2 - x1 + 1 of them); what is found therefore goes from x1 to x2 + 1 as borders.
 Open in the paper, whose supplement we do not have, or otherwise in the authors' code (``AUTHORS_CODE``):
 
 - *S* is an UntrimmedNet trained beforehand, pictures and flow each with a network of its own. Here its two layers a stream are
-  learnt on given features, by UntrimmedNet's soft selection (Wang et al., CVPR 2017): the video's class distribution is the
+  learnt on given features, by soft selection after UntrimmedNet (Wang et al., CVPR 2017): the video's class distribution is the
   snippets' softmax scores, weighted by the softmax of attention over time, and its cross-entropy with the labels is minimised.
   The first ``classification_iterations`` train S only, the rest B only; Adam and its rate are a choice of this module.
 - *The gate.* The paper sets scores to 0 where attention is lower than 7. Softmax takes no notice of a constant, so such a
@@ -29,8 +29,8 @@ Open in the paper, whose supplement we do not have, or otherwise in the authors'
   small, N(0, 0.01) (their code). Batch normalization counts the snippets of the videos, not the padding.
 - *The loss* is the sum over the predictions that are kept in the paper; in their code, and here by default, the mean of
   (OIC + 1) / 2 over them. At the paper's learning rate the sum drives all boundaries apart within some tens of videos: measured
-  on made features, where the mean leaves every action found and makes fewer and closer segments. Their code also keeps OIC up
-  to 0.4 instead of -0.3. One video a batch, drawn at random; the paper goes through all of them once.
+  on made features, where the mean leaves every action found, by fewer segments. Their code also keeps OIC up to 0.4 instead of
+  -0.3. One video a batch, drawn at random; the paper goes through all of them once.
 - *Not taken over*: their configuration for THUMOS14 chooses anchors by OIC times the likelihood of the length, fitted to the
   true segments of the validation set, which is not learning from labels of videos.
 - *Ablations* (5.4): ``proposals="all"`` is OIC selection: every segment there is competes, whatever is active at its middle.
