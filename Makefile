@@ -1,6 +1,6 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made starter word-vectors clean
+.PHONY: help install test test-slow lint type format features demo bench bench-made starter opencv-cuda word-vectors clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -60,6 +60,8 @@ bench: install ## Measure localization, flow, networks, speed and memory on real
 	$(BIN)/python tests/benchmarks/untrimmed.py --clips $(CLIPS)
 	$(BIN)/python tests/benchmarks/flow.py --clips $(CLIPS)
 	$(BIN)/python tests/benchmarks/backbones.py
+	$(BIN)/python tests/benchmarks/two_streams.py --clips $(CLIPS)
+	$(BIN)/python tests/benchmarks/evaluation.py
 
 bench-made: install ## Measure the starter in made video, 60 untrimmed videos a look (a quarter of an hour on two cores)
 	$(BIN)/python tests/benchmarks/made_video.py $(ARGS)
@@ -69,6 +71,20 @@ bench-made: install ## Measure the starter in made video, 60 untrimmed videos a 
 starter: install ## Train the network that comes with tal-run anew, on made video (an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
 		$(BIN)/python -m tal_run.pipeline.train_starter $(ARGS)
+
+# nvcc (CUDA_HOME or PATH), a C++ compiler that it takes (CUDAHOSTCXX) and the GPU's architecture: 8.0 is an A100, 9.0 an H100.
+# Only what tal-run asks of OpenCV is built, from the registry's source package; the wheel stays in out/opencv-cuda.
+CUDA_ARCH ?= 8.0
+OPENCV_MODULES := core,imgproc,imgcodecs,video,features,geometry,flann,ximgproc,optflow,cudev,cudaarithm,cudafilters,$\
+	cudaimgproc,cudawarping,cudafeatures2d,cudaoptflow,python3,python_bindings_generator
+opencv-cuda: install ## Build OpenCV with its CUDA flow and install it (an hour or more): make opencv-cuda CUDA_ARCH=8.0
+	@command -v nvcc >/dev/null || { echo 'nvcc is missing: install the CUDA toolkit and put its bin folder into PATH' >&2; exit 2; }
+	ENABLE_CONTRIB=1 ENABLE_HEADLESS=1 CMAKE_ARGS="-DWITH_CUDA=ON -DCUDA_ARCH_BIN=$(CUDA_ARCH) -DCUDA_ARCH_PTX= \
+		-DBUILD_LIST=$(OPENCV_MODULES) -DWITH_CUDNN=OFF -DWITH_NVCUVID=OFF -DWITH_NVCUVENC=OFF -DWITH_FFMPEG=OFF" \
+		$(BIN)/python -m pip wheel --no-deps --no-binary opencv-contrib-python-headless -w $(OUT)/opencv-cuda \
+		opencv-contrib-python-headless
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(OUT)/opencv-cuda/*.whl
+	$(BIN)/python -c "import cv2; assert hasattr(cv2, 'cuda_OpticalFlowDual_TVL1'), 'built without CUDA: see the log above'"
 
 word-vectors: install ## Make the shipped word vectors anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[distil]'

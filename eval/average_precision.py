@@ -1,11 +1,11 @@
-"""Average precision of timed detections, as the ActivityNet toolkit and the evaluators after it reckon it.
+"""Average precision of timed detections of one class, as the ActivityNet toolkit and the evaluators after it reckon it.
 
 Detections go by falling score (of equal scores the one listed first; the toolkit leaves that order to chance). Each takes,
-of the ground truth in its video that is still free, the one it overlaps most (of equal overlaps the one listed first), if by
-at least the threshold, and is right; else it is wrong. AP is the area under the interpolated precision (PASCAL VOC 2010): at
-each recall the best precision there or further on.
+of the ground truth in its video that is still free, the one it overlaps most (of equal overlaps the one listed last, as the
+toolkit does), if by at least the threshold, and is right; else it is wrong. AP is the area under the interpolated precision
+(PASCAL VOC 2010): at each recall the best precision there or further on.
 
-Segments are [N, 2], (start, end) in any one unit; videos are given by number.
+Segments are [N, 2], (start, end) in any one unit; videos are given by number. Other protocols: ``evaluation``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from tal_run.models.postprocess import tiou
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from tal_run.eval.matching import UNMATCHED, BoolArray, FloatArray, matched, overlapping
 
 
 def average_precision(
@@ -60,36 +57,35 @@ def average_precision(
 def match(
     truth: ArrayLike, truth_videos: ArrayLike, *, segments: ArrayLike, videos: ArrayLike, tiou_thresholds: Sequence[float]
 ) -> BoolArray:
-    """Which detections [M, 2], listed best first, are right at each threshold, bool [K, M]."""
-    truth, truth_videos = np.asarray(truth, np.float64).reshape(-1, 2), np.asarray(truth_videos).reshape(-1)
-    segments, videos = np.asarray(segments, np.float64).reshape(-1, 2), np.asarray(videos).reshape(-1)
-    right = np.zeros((len(tiou_thresholds), len(segments)), np.bool_)
-    for video in np.intersect1d(truth_videos, videos):
-        here = np.flatnonzero(videos == video)
-        overlaps = tiou(segments[here], truth[truth_videos == video])  # [m, n]
-        for row, threshold in zip(right, tiou_thresholds, strict=True):
-            row[here] = _match_in_video(overlaps, threshold)
+    """Which detections [M, 2], listed best first, are right at each threshold (above 0), bool [K, M]."""
+    segments, videos = np.asarray(segments, np.float64).reshape(-1, 2), np.asarray(videos, np.int64).reshape(-1)
+    pairs = overlapping(
+        segments,
+        videos,
+        truth=np.asarray(truth, np.float64).reshape(-1, 2),
+        truth_groups=np.asarray(truth_videos, np.int64).reshape(-1),
+    )
+    partner = matched(pairs, count=len(segments), tiou_thresholds=tiou_thresholds, rule="best", strict=False)
+    right: BoolArray = partner != UNMATCHED
     return right
 
 
-def _match_in_video(overlaps: FloatArray, threshold: float) -> BoolArray:
-    """Which detections are right, given their overlaps with one video's ground truth [m, n]."""
-    left = np.where(overlaps >= threshold, overlaps, -1.0)  # what is taken falls out likewise
-    right = np.zeros(len(left), np.bool_)
-    for index, row in enumerate(left):
-        best = row.argmax()  # the first of equals
-        if row[best] >= 0:
-            right[index] = True
-            left[:, best] = -1.0
-    return right
+def precision_at_hits(hits: ArrayLike, *, interpolated: bool) -> FloatArray:
+    """Precision down to each right detection, given where in the ranking the right ones stand, rising from 0 [R].
+
+    Interpolated, it is the best one there or further on; between two hits precision only falls, so hits are enough.
+    """
+    places = np.asarray(hits, np.int64)
+    precision: FloatArray = np.arange(1, len(places) + 1) / (places + 1)
+    if interpolated:
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+    return precision
 
 
 def interpolated_average_precision(right: ArrayLike, truth_count: int) -> float:
     """Area under the interpolated precision-recall curve of detections, listed best first, of which some are right [M]."""
-    hits = np.asarray(right, np.bool_)
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(best_from_here[hits].sum() / truth_count)  # recall rises by 1 / truth_count at each hit
+    hits = np.flatnonzero(np.asarray(right, np.bool_))
+    return float(precision_at_hits(hits, interpolated=True).sum() / truth_count)  # recall rises by 1 / truth_count at each
 
 
 def mean_average_precision(by_class: ArrayLike) -> FloatArray:

@@ -44,6 +44,7 @@ class Dataset:
         annotations: files or folders that its ground truth may be in, below the data folder, best first.
         source: where to get it.
         look: of a made data set, its look: it can be made on demand.
+        by_class: videos may lie in a folder a class.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dataset:
     annotations: tuple[str, ...]
     source: str
     look: str | None = None
+    by_class: bool = False
 
 
 _BY_SUBSET = MappingProxyType({subset: (subset,) for subset in SUBSETS})
@@ -61,6 +63,14 @@ _ACTIVITYNET_VIDEOS = MappingProxyType(
         "training": ("training", "train", "train_val"),
         "validation": ("validation", "val", "train_val"),
         "testing": ("testing", "test"),
+    }
+)
+
+_KINETICS_VIDEOS = MappingProxyType(
+    {
+        "training": ("train", "training", "train_256", "replacement/replacement_for_corrupted_k400"),
+        "validation": ("val", "validation", "validate", "val_256"),
+        "testing": ("test", "testing"),
     }
 )
 
@@ -89,11 +99,34 @@ DATASETS: dict[str, Dataset] = {
             source="http://activity-net.org/",
         ),
         Dataset(
+            name="multithumos",
+            about="MultiTHUMOS: 65 actions, densely, in THUMOS'14's videos",
+            videos=_THUMOS_VIDEOS,
+            annotations=("multithumos.json", "annotations/multithumos.json"),
+            source="http://ai.stanford.edu/~syyeung/everymoment.html",
+        ),
+        Dataset(
             name="mexaction2",
             about="MEXaction2: bull charges and horse riding in 77 hours of archive film",
             videos=_THUMOS_VIDEOS,
             annotations=("annotations", "annotation", "."),
             source="http://mexculture.cnam.fr/Datasets/mex+action+dataset.html",
+        ),
+        Dataset(
+            name="kinetics",
+            about="Kinetics: 400 to 700 actions, trimmed clips of 10 s",
+            videos=_KINETICS_VIDEOS,
+            annotations=("annotations.csv", "annotations"),
+            source="https://github.com/cvdfoundation/kinetics-dataset",
+            by_class=True,
+        ),
+        Dataset(
+            name="ucf101",
+            about="UCF101: 101 actions, 13,320 trimmed clips",
+            videos={"training": ("UCF-101", "UCF101", "videos", ".")},
+            annotations=("annotations.csv", "annotations"),
+            source="https://www.crcv.ucf.edu/data/UCF101.php",
+            by_class=True,
         ),
         Dataset(
             name="synthetic",
@@ -160,8 +193,9 @@ class DatasetFiles:
         subsets = [subset] if subset else list(self.dataset.videos)
         folders = list(dict.fromkeys(name for each in subsets for name in self.dataset.videos[each]))
         found: dict[str, Path] = {}
-        for path in (path for name in folders for path in sorted((self.folder / name).glob("*"))):
-            if path.suffix.lower() not in VIDEO_ENDINGS:
+        depths = ("*", "*/*") if self.dataset.by_class else ("*",)
+        for path in (path for name in folders for depth in depths for path in sorted((self.folder / name).glob(depth))):
+            if path.suffix.lower() not in VIDEO_ENDINGS or found.get(path.stem) == path:
                 continue
             if path.stem in found:
                 raise DatasetError(f"{found[path.stem]} and {path} are both called {path.stem}: keep one, or rename the other")

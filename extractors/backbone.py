@@ -50,8 +50,8 @@ class WindowConfig:
 
         last   "pad"     windows until all frames are seen, 1 + ceil((N - window) / stride); in the last one, what is not
                          there is the last frame again
-               "drop"    whole windows only, 1 + floor((N - window) / stride): as W-TALC's, ActionFormer's, TSN's and
-                         video_features' do
+               "drop"    whole windows only, 1 + floor((N - window) / stride): as W-TALC's; so also those of CMCS (which
+                         ActionFormer reads) and video_features, but of N - 1 frames, as of flow there is one less
         short  of a video with N < window there is one window all the same:
                "repeat"  its last frame, again and again
                "loop"    its frames from the first one on, again and again

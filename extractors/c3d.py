@@ -8,7 +8,8 @@ on Sports-1M. Layers carry the paper's names.
 
 All pools halve time and space, except the first, which leaves time as it is, not to merge it too early. pool5 rounds its
 7 x 7 places up to 4 x 4, or fc6 would not find its 8,192 values: Caffe does so by a last window cut short, the PyTorch port by
-a place of padding on every side, and the port's way is the one here, as the checkpoint is the port's.
+a place of padding on every side, and the port's way is the one here. Its checkpoint, though, was converted from Caffe's: fc6
+sees places half a window off from those that it was trained on, in the port as here.
 
 Features are taken after the rectifier. There is no batch norm. The layers are PyTorch's: PyTorchVideo has no plain convolution.
 """

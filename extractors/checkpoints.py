@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 # training scripts save the network inside a dictionary with the epoch and the optimizer
-INNER = "state_dict"
+INNER = ("state_dict", "model_state")
 DTYPES = frozenset({"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"})
 
 
@@ -137,8 +137,8 @@ def _unpickled(path: Path, weights: WeightsFile) -> dict[str, Tensor]:
             f"{path} is not opened, as it is damaged or holds more than tensors ({reason or type(error).__name__}): "
             f"{_get_another(weights)}"
         ) from error
-    if isinstance(content, dict) and isinstance(content.get(INNER), dict):
-        content = content[INNER]
+    if isinstance(content, dict):
+        content = next((content[key] for key in INNER if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise WeightsError(
             f"{path} holds no state dictionary, which is names with a tensor each: is it another network's file?"

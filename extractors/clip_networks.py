@@ -1,11 +1,11 @@
-"""The published clip networks as backbones: I3D, C3D and P3D-199, each stream by a network of its own.
+"""The published clip networks as backbones: I3D, C3D, P3D-199 and PyTorchVideo's, each stream by a network of its own.
 
     window of frames ── crops ── network_input ── network "rgb"  ── features [D1] ─┐
     window of flow   ── crops ── network_input ── network "flow" ── features [D2] ─┴─ one behind the other, [D1 + D2]
 
 Logits of two streams are added, as Carreira & Zisserman do (CVPR 2017, Section 3). Ten crops give the mean of their features
-and logits. The networks themselves are in ``i3d.py``, ``c3d.py`` and ``p3d.py``, their weights in ``published_weights.py``,
-what is done to frames in ``recipes.py``.
+and logits. The networks themselves are in ``i3d.py``, ``c3d.py``, ``p3d.py`` and ``hub_networks.py``, their weights in
+``published_weights.py``, what is done to frames in ``recipes.py``.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class ClipNetwork:
     streams: ClassVar[tuple[str, ...]]
     feature_dim: ClassVar[int]
     layer: ClassVar[str | None] = None  # whose output the features are, where there is a choice
+    takes_any_size: ClassVar[bool] = True
     default_windows: ClassVar[WindowConfig]
     files: ClassVar[tuple[WeightsFile, ...]]
     has_labels: ClassVar[bool]
@@ -69,6 +70,8 @@ class ClipNetwork:
 
         options = options or BackboneOptions()
         precision = resolved_precision(options.precision, options.device)
+        if options.crop == "whole" and not self.takes_any_size:
+            raise BackboneError(f"{self.name} takes frames of one size only: leave --crop whole out, or take ten")
         self.device, self._crop = options.device, options.crop
         self.settings: Mapping[str, str] = {"precision": precision, "crop": options.crop}
         self._recipes: dict[str, InputRecipe] = {stream: PUBLISHED[name].recipe for stream, name in self.published.items()}
@@ -81,6 +84,8 @@ class ClipNetwork:
             raise BackboneError(
                 f"{self.name} takes a network for each of {', '.join(self.published)}, got {', '.join(networks)}"
             )
+        if networks is None:
+            locate(*self.files, hook=hook, pin_first=False)  # what is missing is said of all files at once
         for stream, name in self.published.items():
             given = networks[stream] if networks is not None else published_weights.load(name, hook=hook)
             self._networks[stream] = for_inference(given, precision=precision, device=options.device)
@@ -156,13 +161,14 @@ class I3DFlow(ClipNetwork):
 
 
 class C3DFc6(ClipNetwork):
-    """C3D, whose fc6 is what S-CNN and others call C3D features."""
+    """C3D, whose fc6 is what Tran et al. and others call C3D features."""
 
     name = "c3d"
     knows = "487 sports of Sports-1M"
     published: ClassVar[Mapping[str, str]] = {"rgb": "c3d"}
     feature_dim = 4096
     layer = "fc6"
+    takes_any_size = False
     default_windows = _CLIP_AT_NATIVE_FPS
 
     def _see(self, network: Any, clips: Any) -> tuple[Any, Any]:
@@ -196,3 +202,80 @@ class P3DTwoStream(ClipNetwork):
     published: ClassVar[Mapping[str, str]] = {"rgb": "p3d", "flow": "p3d-flow"}
     feature_dim = 4096
     default_windows = _CLIP_AT_NATIVE_FPS
+
+
+def _clips_of_the_hub(name: str) -> WindowConfig:
+    """Clips as it was trained on, 2.1 to 2.8 s long, as near to a second apart as frames are: each moment is seen twice."""
+    recipe = PUBLISHED[name].recipe
+    assert recipe.fps is not None
+    return WindowConfig(fps=recipe.fps, window_frames=recipe.frames, stride_frames=round(recipe.fps))
+
+
+class I3DResNet50(ClipNetwork):
+    """I3D on a ResNet-50, from PyTorchVideo's hub."""
+
+    name = "i3d_r50"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "i3d_r50"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("i3d_r50")
+
+
+class SlowResNet50(ClipNetwork):
+    """SlowFast's slow pathway alone, a ResNet-50 that looks at time in its last two stages only."""
+
+    name = "slow_r50"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "slow_r50"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("slow_r50")
+
+
+class SlowFastResNet50(ClipNetwork):
+    """SlowFast: few frames by a wide network, many by a narrow one."""
+
+    name = "slowfast_r50"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "slowfast_r50"}
+    feature_dim = 2304
+    default_windows = _clips_of_the_hub("slowfast_r50")
+
+
+class X3DSmall(ClipNetwork):
+    """X3D-S, the quickest of the hub's here."""
+
+    name = "x3d_s"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "x3d_s"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("x3d_s")
+
+
+class X3DMedium(ClipNetwork):
+    """X3D-M, the same on more and larger frames."""
+
+    name = "x3d_m"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "x3d_m"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("x3d_m")
+
+
+class R2Plus1DResNet50(ClipNetwork):
+    """R(2+1)D on a ResNet-50: convolutions over time and over space by turns."""
+
+    name = "r2plus1d_r50"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "r2plus1d_r50"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("r2plus1d_r50")
+
+
+class CSNResNet101(ClipNetwork):
+    """Channel-separated ResNet-101: convolutions over space and time, each in one channel."""
+
+    name = "csn_r101"
+    knows = I3DRgb.knows
+    published: ClassVar[Mapping[str, str]] = {"rgb": "csn_r101"}
+    feature_dim = 2048
+    default_windows = _clips_of_the_hub("csn_r101")

@@ -57,7 +57,7 @@ class FeatureFolder:
 
     def __init__(self, path: str | os.PathLike[str], *, layout: str | None = None) -> None:
         path = Path(path)
-        self.packed = Pack(path / PACKED)
+        self.packed = Pack(_pack_in(path))
         if path.is_file():
             self.packed, path, layout = Pack(path), path.parent, layout or "wtalc"
         self.path = path
@@ -97,8 +97,8 @@ class FeatureFolder:
                 record = read_record(path)
             except RecordError:
                 continue  # no record of ours, or a damaged one: made again
-            if record and record.layout != self.layout_name:
-                return printable(record.layout)
+            if record:  # the others are of the same: none is written beside another layout's
+                return None if record.layout == self.layout_name else printable(record.layout)
         return None
 
     def sound(self) -> list[str]:
@@ -352,3 +352,9 @@ def _check_length(grid: TimeGrid, dim: int, duration_s: float, where: str) -> No
         f"the features of {where} are {grid.count} snippets {grid.step_s:.4g} s apart, and a video of {duration_s:.1f} s makes "
         f"about {expected}: give the video, and the fps, stride and window, that they were made with"
     )
+
+
+def _pack_in(path: Path) -> Path:
+    """The file of all features in a folder: ours, or the only one that is called as published ones are."""
+    published = sorted(path.glob(f"*{PACKED}")) if path.is_dir() else []
+    return published[0] if len(published) == 1 else path / PACKED

@@ -267,7 +267,7 @@ def recognised(folder: Path) -> str:
             return record.layout
     paths = [path for path in sorted(folder.rglob("*.np[yz]")) if not path.name.startswith(PART)]
     names = [path.name for path in paths]
-    if PACKED in names:
+    if any(name.endswith(PACKED) for name in names):
         return "wtalc"
     if any(name.endswith(TIMESTAMPS) for name in names):
         return "video_features"

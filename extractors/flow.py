@@ -14,10 +14,9 @@ by turns, with dual variables p, one pair for each component of u:
 Around these iterations stand warps (new u0), and scales from coarse to fine.
 
 Notation: tau, lambda, theta, epsilon as in the papers; a warp of either paper has ``outer_iterations`` x
-``inner_iterations`` iterations. What differs from the papers is as OpenCV's ``DualTVL1OpticalFlow`` does it, whose flow
-published features were made of: a median over u before each outer iteration, pictures in 0..255 without smoothing, zeros
-outside of the warped picture, zooms that are linear, and p kept from one warp to the next. OpenCV's gamma
-(illumination) is 0, the default of both its versions.
+``inner_iterations`` iterations. What differs from the papers is as OpenCV's ``DualTVL1OpticalFlow`` does it: a median over u
+before each outer iteration, pictures in 0..255 without smoothing, zeros outside of the warped picture, zooms that are linear,
+and p kept from one warp to the next. OpenCV's gamma (illumination) is 0, the default of both its versions.
 
 Backends, all of one algorithm:
 
@@ -123,7 +122,8 @@ class TVL1Params:
         return sizes
 
 
-# cv2.cuda.OpticalFlowDual_TVL1's defaults, of which most published flow features were made (denseflow, TSN)
+# cv2.cuda.OpticalFlowDual_TVL1's defaults (OpenCV 3 and later), which DeepMind's I3D names and most published flow features
+# were made with (denseflow); the first dense_flow, of TSN, used OpenCV 2.4's, whose scales are halved
 OPENCV_CUDA_PARAMS = TVL1Params(inner_iterations=300, outer_iterations=1, median=0)
 PRESETS: dict[str, TVL1Params] = {"opencv": TVL1Params(), "opencv-cuda": OPENCV_CUDA_PARAMS}
 

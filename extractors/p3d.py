@@ -18,7 +18,9 @@ flow C = 2 (x, y).
 
 Deviations: of clips longer than 16 frames the authors' code mixes channels with time on entry to res5; here each 16 frames are
 an image of their own and pool5 is their mean, as it is over space at any size (the authors' 5 x 5 is all places at 160 pixels).
-PyTorchVideo's ``Conv2plus1d`` is P3D-A; it has neither B nor C.
+PyTorchVideo's ``Conv2plus1d`` is P3D-A; it has neither B nor C. The authors' network (Caffe) has no rectifier on T before the
+sums and one behind them, weighs P3D-C's two ways by a half each, and pools first without padding; here all is as in the port,
+whose checkpoint is at hand.
 """
 
 from __future__ import annotations

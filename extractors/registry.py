@@ -6,7 +6,22 @@ from importlib.util import find_spec
 
 from tal_run.extractors import movinet
 from tal_run.extractors.backbone import Backbone, BackboneError, BackboneOptions
-from tal_run.extractors.clip_networks import C3DFc6, C3DFc7, I3DFlow, I3DRgb, I3DTwoStream, P3DRgb, P3DTwoStream
+from tal_run.extractors.clip_networks import (
+    C3DFc6,
+    C3DFc7,
+    CSNResNet101,
+    I3DFlow,
+    I3DResNet50,
+    I3DRgb,
+    I3DTwoStream,
+    P3DRgb,
+    P3DTwoStream,
+    R2Plus1DResNet50,
+    SlowFastResNet50,
+    SlowResNet50,
+    X3DMedium,
+    X3DSmall,
+)
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.starter import Starter
 from tal_run.extractors.weights import at_hand
@@ -22,6 +37,13 @@ EXTRACTORS: dict[str, type[Backbone]] = {
         C3DFc7,
         P3DTwoStream,
         P3DRgb,
+        I3DResNet50,
+        SlowResNet50,
+        SlowFastResNet50,
+        X3DSmall,
+        X3DMedium,
+        R2Plus1DResNet50,
+        CSNResNet101,
         Starter,
     )
 }

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
 # name -> the module whose HEAD it is
 HEADS: dict[str, str] = {
+    "ahernet": "tal_run.models.ahernet",
     "autoloc": "tal_run.models.autoloc",
+    "scnn": "tal_run.models.scnn",
     "wsad": "tal_run.models.wsad",
     "wtalc": "tal_run.models.wtalc",
 }

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tal_run.pipeline.cli_datasets import datasets
+from tal_run.pipeline.cli_eval import evaluate
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
     from tal_run.eval.datasets import DatasetFiles
     from tal_run.extractors.hooks import Hook
     from tal_run.pipeline.detector import DetectConfig
+    from tal_run.pipeline.feature_batch import Outcome
     from tal_run.pipeline.screen import Screen
+    from tal_run.pipeline.workers import Worker
 
 NATIVE = "native"
 Command = Callable[..., Any]
@@ -31,6 +34,8 @@ class Program(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run it; Ctrl-C anywhere is exit status 130, a full standard output a sentence and 1."""
         _open_missing_streams()
+        # read when torch is loaded: its threads sleep while they wait, and leave the cores to decoding and optical flow
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)  # a batch system's way to stop: as Ctrl-C, what is done is kept
         try:
@@ -105,7 +110,10 @@ def _watching_options(command: Command) -> Command:
                 help="Library that decodes.",
             ),
             click.option(
-                "--device", default="cpu", show_default=True, help="What networks and flow run on: cpu, cuda, cuda:1."
+                "--device",
+                default="cpu",
+                show_default=True,
+                help="What networks and flow run on: cpu, cuda, cuda:1. `features` takes several, with commas: a process each.",
             ),
             click.option(
                 "--flow",
@@ -288,10 +296,13 @@ def features(
     from tal_run.extractors.feature_files import FeatureFolder
     from tal_run.extractors.flow import PRESETS
     from tal_run.extractors.two_streams import FlowConfig
-    from tal_run.pipeline import feature_batch, outputs
+    from tal_run.pipeline import feature_batch, feature_worker, outputs
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
+    devices = watching["device"].split(",")
+    if len(devices) > 1:
+        watching["device"] = "cpu"  # of this process, which only finds out whether all is as it should be
     if not inputs and not dataset:
         raise WrongUse("there is nothing to watch: give videos, folders, or --dataset NAME")
     with errors_as_wrong_use():
@@ -305,15 +316,15 @@ def features(
         outputs.make_folder(output)
         with display.progress() as hook:
             backbone = create_backbone(config.backbone, options=config.options, hook=hook)
-        batch = feature_batch.FeatureBatch(
-            folder,
-            backbone=backbone,
-            windows=config.windows,
-            decoder=config.decoder,
-            flow=FlowConfig(backend=watching["flow_backend"], params=PRESETS[flow_preset], jpeg=flow_jpeg),
-            again=again,
-            inputs=videos,
-        )
+        flow = FlowConfig(backend=watching["flow_backend"], params=PRESETS[flow_preset], jpeg=flow_jpeg)
+        how: dict[str, Any] = {
+            "windows": config.windows,
+            "decoder": config.decoder,
+            "flow": flow,
+            "again": again,
+            "inputs": videos,
+        }
+        batch = feature_batch.FeatureBatch(folder, backbone=backbone, **how)
     names = dict(zip(videos, outputs.video_ids(videos), strict=True))
 
     def make(video: str, *, hook: Hook) -> feature_batch.Outcome:
@@ -321,7 +332,13 @@ def features(
         display.say(outcome.line)
         return outcome
 
-    done, status = _watch_all(videos, make, display)
+    if len(devices) == 1:
+        done, status = _watch_all(videos, make, display)
+    else:
+        workers = feature_worker.workers(
+            devices, folder=output, layout=layout, backbone=config.backbone, options=config.options, **how
+        )
+        done, status = _share_out(videos, names, workers, display)
     if status != STOPPED:
         display.say(feature_batch.summary(done.values(), failed=len(videos) - len(done)))
         there = [names[video] for video in done]
@@ -413,6 +430,30 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Scre
     return done, SOME_FAILED if len(done) < len(paths) else DONE
 
 
+def _share_out(
+    videos: Sequence[str], names: Mapping[str, str], workers: Sequence[Worker], display: Screen
+) -> tuple[dict[str, Outcome], int]:
+    """Have processes make the videos' features, each the next one that is left; otherwise as ``_watch_all``."""
+    from tal_run.pipeline.feature_batch import Outcome
+    from tal_run.pipeline.workers import WorkerError, share
+
+    done: dict[str, Outcome] = {}
+    tasks = [{"video": video, "video_id": names[video]} for video in videos]
+    try:
+        with display.progress() as hook:
+            for count, (number, answer) in enumerate(share(workers, tasks), start=1):
+                if isinstance(answer, WorkerError):
+                    display.error(str(answer) if videos[number] in str(answer) else f"{videos[number]}: {answer}")
+                else:
+                    done[videos[number]] = Outcome(**answer)
+                    display.say(answer["line"])
+                hook("videos", completed=count, total=len(videos))
+    except KeyboardInterrupt:
+        display.error(f"stopped; {len(done)} of {len(videos)} videos are done")
+        return done, STOPPED
+    return {video: done[video] for video in videos if video in done}, SOME_FAILED if len(done) < len(videos) else DONE
+
+
 def _write_or_show(target: Path, text: str, display: Screen) -> bool:
     """Write a result; where that fails at the last moment, hand it out on standard output: nothing is lost.
 
@@ -431,6 +472,7 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 
 
 main.add_command(datasets)
+main.add_command(evaluate)
 
 if __name__ == "__main__":
     main()

@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+from tal_run.pipeline.cli import main
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # these make the environment that the tests themselves run in
@@ -44,6 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, clips: Path, weights: Path)
     """A folder with README's video in it."""
     path = tmp_path_factory.mktemp("readme")
     load_compose().write_example(path / "video.mp4", clips)
+    (path / "thumos14").symlink_to(clips.parent / "annotations" / "thumos14" / "test")
+    (path / "autoloc.csv").symlink_to(clips.parent / "goldens" / "autoloc_thumos14" / "detections.csv")
     return path
 
 
@@ -109,6 +113,19 @@ def numbers(line: str) -> list[float]:
 def scores(line: str) -> list[float]:
     """The numbers that are no clock time and below one: scores and affinities."""
     return [float(text) for text in re.findall(NUMBER, line) if ":" not in text and float(text) < 1]
+
+
+def shell_commands() -> list[str]:
+    """Commands that need what only their users have (checkpoints, folders of video): they must at least be understood."""
+    lines = (line for block in blocks("sh") for line in block.replace("\\\n", "").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("command", shell_commands())
+def test_commands_that_are_not_run_are_understood(command: str) -> None:
+    program, name, *arguments = shlex.split(command)
+    assert program == "tal-run"
+    main.commands[name].make_context(name, arguments)
 
 
 def test_the_python_example_runs(folder: Path) -> None:

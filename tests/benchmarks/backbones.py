@@ -13,14 +13,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from tal_run.extractors.c3d import C3D
 from tal_run.extractors.fast_inference import for_inference, has_bfloat16
+from tal_run.extractors.hub_networks import HubNetwork
 from tal_run.extractors.i3d import InceptionI3D
 from tal_run.extractors.p3d import P3D199
+from tal_run.extractors.recipes import HUB
 
 # what each network takes: channels, frames, side
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
@@ -28,6 +31,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "i3d, 64 frames": (InceptionI3D, (3, 64, 224)),
     "c3d": (C3D, (3, 16, 112)),
     "p3d": (P3D199, (3, 16, 160)),
+    **{name: (partial(HubNetwork, name), (3, recipe.frames, recipe.side)) for name, recipe in HUB.items()},
 }
 
 
@@ -80,7 +84,7 @@ def lively(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, *((0.1, 0.3) if "expand" in name else (0.8, 1.2)))
+            nn.init.uniform_(module.weight, *((0.1, 0.3) if "expand" in name or "conv_c" in name else (0.8, 1.2)))
     return network.eval()
 
 

@@ -31,12 +31,12 @@ def slow_right(truth: list[Segment], found: list[Scored], threshold: float) -> l
     right = []
     for video, start, end, _ in sorted(found, key=lambda d: -d[3]):  # sorted is stable
         free = [
-            (slow_tiou((start, end), (s, e)), -index)
+            (slow_tiou((start, end), (s, e)), index)
             for index, (v, s, e) in enumerate(truth)
             if v == video and index not in taken and slow_tiou((start, end), (s, e)) >= threshold
         ]
         if free:
-            taken.add(-max(free)[1])
+            taken.add(max(free)[1])
         right.append(bool(free))
     return right
 
@@ -91,7 +91,7 @@ def test_the_truth_itself_is_perfect_and_nothing_is_worth_nothing(truth: list[Se
 
 def test_a_duplicate_is_wrong_and_takes_the_next_best_where_there_is_one() -> None:
     truth = [(0, 0.0, 10.0), (0, 8.0, 18.0)]
-    near_both = (0, 4.0, 14.0, 0.9)  # 6/14 with either: the first listed is taken, then the second
+    near_both = (0, 4.0, 14.0, 0.9)  # 6/14 with either: the last listed is taken, then the first
     assert fast(truth, [near_both, near_both], [0.4]) == [1.0]
     assert fast(truth[:1], [near_both, near_both], [0.4]) == [1.0]  # the duplicate comes after full recall
     assert match([[0, 10]], [0], segments=[[0, 10], [0, 10]], videos=[0, 0], tiou_thresholds=[0.5]).tolist() == [[True, False]]

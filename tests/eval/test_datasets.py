@@ -13,7 +13,9 @@ from tal_run.eval.datasets import DATASETS, DatasetError, DatasetFiles, check, f
 
 
 def test_an_unknown_name_lists_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="thumos14, activitynet12, activitynet13, mexaction2, synthetic, synthetic-street"):
+    with pytest.raises(
+        DatasetError, match=r"thumos14, activitynet12, activitynet13, multithumos, .*ucf101, synthetic, synthetic-street"
+    ):
         find("thumos", tmp_path)
 
 
@@ -37,6 +39,30 @@ def test_thumos_is_found_as_it_is_unpacked(tmp_path: Path, nested: str) -> None:
     assert list(files.videos()) == ["video_test_0000004", "video_validation_0000051"]
     with pytest.raises(DatasetError, match="no subset 'training': choose one of validation, testing"):
         files.videos("training")
+
+
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [
+        ("kinetics", ("train/abseiling/a_000001_000011.mp4", "val/zumba/b_000001_000011.mp4", "val_256/c_000001_000011.mkv")),
+        ("ucf101", ("UCF-101/Archery/v_Archery_g01_c01.avi", "UCF-101/Biking/v_Biking_g01_c01.avi")),
+        ("ucf101", ("v_Archery_g01_c01.avi", "Biking/v_Biking_g01_c01.avi")),
+        ("multithumos", ("validation/video_validation_0000051.mp4", "test/video_test_0000004.mp4")),
+    ],
+)
+def test_trimmed_clips_may_lie_in_a_folder_a_class(name: str, paths: tuple[str, ...], tmp_path: Path) -> None:
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert sorted(find(name, tmp_path).videos().values()) == sorted(tmp_path / path for path in paths)
+
+
+def test_two_clips_of_one_name_are_an_error(tmp_path: Path) -> None:
+    for place in ("train/abseiling", "val/abseiling"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "a.mp4").touch()
+    with pytest.raises(DatasetError, match="both called a: keep one"):
+        find("kinetics", tmp_path).videos()
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ def test_wtalcs_own_file_is_read_as_published(tmp_path: Path) -> None:
     elements = [np.full((t, 2048), t, np.float32) for t in (3, 5)]
     path = wtalc_file(tmp_path, elements, np.array([b"video_validation_0000051", b"video_test_0000004"]))
     store = FeatureFolder(path)
-    assert store.video_ids == ["video_test_0000004", "video_validation_0000051"]
+    assert store.video_ids == FeatureFolder(tmp_path).video_ids == ["video_test_0000004", "video_validation_0000051"]
     read = store.read("video_test_0000004")
     np.testing.assert_array_equal(read.data, elements[1])
     assert (read.grid.step_s, read.grid.window_s, read.grid.start_s) == (0.64, 0.64, 0.0)

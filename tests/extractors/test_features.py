@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -58,6 +60,43 @@ def test_no_frame_is_left_out_where_windows_touch(count: int, window: int, strid
     assert seen == set(range(count))
 
 
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 25), st.lists(st.integers(1, 40), min_size=1, max_size=5))
+def test_whole_windows_only(count: int, window: int, stride: int, sizes: list[int]) -> None:
+    windows = WindowConfig(fps=5.0, window_frames=window, stride_frames=stride, last="drop")
+    expected = [list(range(start, start + window)) for start in range(0, count - window + 1, stride)]
+    if count < window:
+        expected = [[*range(count), *[count - 1] * (window - count)]]
+    found = [numbers(frames) for (frames,), _ in cut_into_windows(as_clips(in_chunks(numbered(count), sizes)), windows)]
+    assert found == expected
+    assert len(found) == windows.count(count)
+
+
+@pytest.mark.parametrize("last", ["pad", "drop"])
+def test_a_short_stream_is_looped_or_refused_as_told(last: Literal["pad", "drop"]) -> None:
+    loop = WindowConfig(fps=5.0, window_frames=8, stride_frames=4, last=last, short="loop")
+    assert [numbers(frames) for (frames,), _ in cut_into_windows(as_clips(iter([numbered(3)])), loop)] == [
+        [0, 1, 2, 0, 1, 2, 0, 1]
+    ]
+    refuse = replace(loop, short="refuse")
+    with pytest.raises(BackboneError, match="3 frames, fewer than one window of 8"):
+        list(cut_into_windows(as_clips(iter([numbered(3)])), refuse))
+    assert len(list(cut_into_windows(as_clips(iter([numbered(8)])), refuse))) == 1
+
+
+def test_looping_is_for_short_streams_not_for_the_last_window() -> None:
+    windows = WindowConfig(fps=5.0, window_frames=4, stride_frames=4, short="loop")
+    found = [numbers(frames) for (frames,), _ in cut_into_windows(as_clips(iter([numbered(6)])), windows)]
+    assert found == [[0, 1, 2, 3], [4, 5, 5, 5]]
+
+
+def test_the_video_s_own_rate_is_filled_in_when_it_is_known() -> None:
+    native = WindowConfig(fps=None, window_frames=16, stride_frames=4)
+    assert native.at(30.0).step_s == pytest.approx(4 / 30)
+    assert native.at(30.0).at(25.0).fps == 30.0
+    with pytest.raises(BackboneError, match="before the video is known"):
+        native.step_s  # noqa: B018
+
+
 def test_what_has_been_seen_grows_to_the_end() -> None:
     windows = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
     progress = [seen for _, seen in cut_into_windows(as_clips(in_chunks(numbered(30), [7])), windows)]
@@ -83,7 +122,10 @@ def test_a_stream_without_frames_gives_no_window() -> None:
     assert list(cut_into_windows(iter([]), windows)) == []
 
 
-@pytest.mark.parametrize("wrong", [{"fps": 0.0}, {"fps": float("nan")}, {"window_frames": 0}, {"stride_frames": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"last": "shift"}, {"short": ""}, {"fps": 0.0}, {"fps": float("nan")}, {"window_frames": 0}, {"stride_frames": -1}],
+)
 def test_impossible_windows_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(BackboneError, match="windows need fps"):
-        WindowConfig(**{"fps": 5.0, "window_frames": 8, "stride_frames": 4, **wrong})  # type: ignore[arg-type]
+    with pytest.raises(BackboneError, match=r"windows (need fps|end with)"):
+        WindowConfig(**{"fps": 5.0, "window_frames": 8, "stride_frames": 4, **wrong})

@@ -73,7 +73,7 @@ def test_the_grid_follows_the_windows(movinet: MoViNetA0Stream, clips: Path) -> 
 
 
 def test_an_unknown_backbone_lists_the_known() -> None:
-    with pytest.raises(BackboneError, match="choose one of auto, movinet-a0-stream"):
+    with pytest.raises(BackboneError, match="choose one of auto, i3d"):
         create_backbone("i4d")
 
 

@@ -74,10 +74,10 @@ class TestNetworkInput:
         ("recipe", "values", "expected"),
         [
             (I3D_RGB, (0, 127.5, 255), (-1, 0, 1)),
-            (C3D_RGB, (0, 100, 255), (0, 100, 255)),
-            (P3D_RGB, (0, 123.675, 255), (-0.485 / 0.229, 0, 0.515 / 0.229)),
+            (C3D_RGB, (0, 100, 255), (0, 0, 0)),  # red, which comes last
+            (P3D_RGB, (0, 123, 255), (-123, 0, 132)),
             (I3D_FLOW, (-50, 10, 20), (-1, 0.5, 1)),
-            (P3D_FLOW, (-50, 0, 10), (-0.5 / 0.226, 0, 0.25 / 0.226)),
+            (P3D_FLOW, (-50, 0, 10), (-128, -0.5, 63.25)),
         ],
     )
     def test_ranges(self, recipe: InputRecipe, values: tuple[float, ...], expected: tuple[float, ...]) -> None:
@@ -93,4 +93,5 @@ class TestNetworkInput:
 
     def test_a_mean_clip_is_subtracted(self, frames: np.ndarray) -> None:
         mean = np.random.default_rng(1).uniform(0, 200, frames.shape).astype(np.float32)
-        assert np.allclose(network_input(frames, C3D_RGB, mean_clip=mean), (frames - mean).transpose(3, 0, 1, 2), atol=1e-4)
+        expected = (frames - mean)[..., ::-1].transpose(3, 0, 1, 2)  # blue first
+        assert np.allclose(network_input(frames, C3D_RGB, mean_clip=mean), expected, atol=1e-4)

@@ -84,7 +84,7 @@ def test_every_package_belongs_to_a_backbone() -> None:
 
 
 def test_an_unknown_name_lists_the_choices() -> None:
-    with pytest.raises(BackboneError, match="'resnet': choose one of auto, i3d, i3d-rgb, .*, starter$"):
+    with pytest.raises(BackboneError, match=r"'resnet': choose one of auto, i3d, i3d-rgb, .*, starter$"):
         registry.resolve("resnet")
 
 

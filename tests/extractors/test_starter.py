@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("pytorchvideo")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
-from tal_run.extractors.backbone import BackboneError  # noqa: E402
+from tal_run.extractors.backbone import BackboneError, BackboneOptions  # noqa: E402
 from tal_run.extractors.starter import (  # noqa: E402
     CARD_NAME,
     PREPROCESSING,
@@ -236,7 +236,7 @@ class TestStarter:
 
     def test_an_absent_device_is_named(self, file: Path) -> None:
         with pytest.raises(BackboneError, match="cannot work on 'nonsense'"):
-            Starter(path=file, device="nonsense")
+            Starter(path=file, options=BackboneOptions(device="nonsense"))
 
     def test_torch_waits_until_a_starter_is_made(self) -> None:
         script = "import sys, tal_run.extractors.starter; print('torch' in sys.modules)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tal_run.extractors.video import DecodeLimits, Video, VideoInfo, open_video, probe, why_not_decord
+from tal_run.extractors.video import DecodeLimits, Video, VideoInfo, native_rate, open_video, probe, why_not_decord
 
 NTSC = Fraction(30000, 1001)
 FILM = Fraction(24000, 1001)
@@ -162,6 +163,53 @@ def test_scaling_keeps_the_aspect_and_the_crop_is_the_middle(factory: ModuleType
         middle = np.concatenate([chunk.frames for chunk in video.frames(fps=25, short_side=24, crop=(20, 24))])
     assert whole.shape == (50, 24, 32, 3)
     np.testing.assert_array_equal(middle, whole[:, 2:22, 4:28])
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize(
+    ("wanted", "size"), [({"short_side": 30}, (40, 30)), ({"size": (20, 23)}, (23, 20)), ({"size": (96, 100)}, (100, 96))]
+)
+def test_opencv_scales_the_whole_picture(
+    wanted: dict[str, Any], size: tuple[int, int], decoder: str, factory: ModuleType, folder: Path
+) -> None:
+    import cv2
+
+    path, _ = written(factory, folder, "pal.mp4")
+    with open_video(path, decoder=decoder) as video:
+        whole = np.concatenate([chunk.frames for chunk in video.frames(fps=5)])
+        scaled = np.concatenate([chunk.frames for chunk in video.frames(fps=5, interpolation="opencv", **wanted)])
+        smooth = np.concatenate([chunk.frames for chunk in video.frames(fps=5, **wanted)])
+    expected = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR) for frame in whole])
+    assert np.array_equal(scaled, expected)
+    assert smooth.shape == scaled.shape
+    assert not np.array_equal(smooth, scaled)
+
+
+def test_opencv_s_pictures_are_turned_too(factory: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "turned.mp4"
+    factory.make_video(path, rotation_deg=90, size=(64, 48))
+    with open_video(path) as video:
+        frames = np.concatenate([c.frames for c in video.frames(fps=25, size=(60, 50), interpolation="opencv")])
+        assert frames.shape[1:] == (60, 50, 3)
+        assert [factory.read_index(frame) for frame in frames] == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("average", "meant"),
+    [
+        (29.97002997, 30000 / 1001),
+        (29.9695, 30000 / 1001),  # timestamps in whole milliseconds
+        (30.0004, 30.0),
+        (25.0, 25.0),
+        (23.976, 24000 / 1001),
+        (29.9, 29.9),
+        (17.3, 17.3),
+        (0.2, 0.2),
+    ],
+)
+def test_the_native_rate_is_the_one_that_was_meant(average: float, meant: float, factory: ModuleType, folder: Path) -> None:
+    with open_video(written(factory, folder, "pal.mp4")[0]) as video:
+        assert native_rate(replace(video.info, frame_rate=average)) == meant
 
 
 def test_decoders_agree_on_pixels(clips: Path) -> None:

@@ -19,7 +19,8 @@ torch = pytest.importorskip("torch")
 
 from tal_run.extractors.features import FeatureError, FeatureNeeds, Features  # noqa: E402
 from tal_run.extractors.timegrid import TimeGrid  # noqa: E402
-from tal_run.models import autoloc, wsad, wtalc  # noqa: E402
+from tal_run.models import ahernet, autoloc, scnn, wsad, wtalc  # noqa: E402
+from tal_run.models.ahernet_network import AherNetConfig, AherNetOutput, anchors  # noqa: E402
 from tal_run.models.head import (  # noqa: E402
     FORMAT,
     HEADS,
@@ -39,6 +40,7 @@ from tal_run.models.head import (  # noqa: E402
     to_arrays,
     update,
 )
+from tal_run.models.postprocess import tiou  # noqa: E402
 
 DIM, LABELS = 16, ("run", "jump", "throw")
 CLASSES = len(LABELS)
@@ -96,7 +98,67 @@ def autoloc_action(count: int, first: int, last: int, label: int) -> Any:
     )
 
 
+def scnn_action(count: int, first: int, last: int, label: int) -> Any:
+    config = CASES["scnn"].config
+    candidates = scnn.windows(count, config=config)
+    best = tiou(candidates, [[first, last + 1]]).argmax()
+    proposal, localization = np.zeros((len(candidates), 2), np.float32), np.zeros((len(candidates), CLASSES + 1), np.float32)
+    proposal[best, 1] = localization[best, label + 1] = 6.0
+    prior = np.zeros((CLASSES, len(config.window_lengths)), np.float32)
+    return scnn.ScnnOutput(candidates[None], proposal[None], localization[None], prior)
+
+
+def ahernet_action(count: int, first: int, last: int, label: int) -> Any:
+    config = CASES["ahernet"].config
+    default, span = anchors(config), np.array([first + last + 1, 2.0 * (last + 1 - first)]) / 2 / count
+    offsets = ahernet.offsets_to(torch.tensor(default), torch.tensor(span), config=config).numpy()[None]
+    classes = np.zeros((1, len(default), CLASSES), np.float32)
+    classes[..., label] = 5.0
+    empty = np.zeros(1)
+    return AherNetOutput(np.array([count]), classes, offsets, np.zeros(offsets.shape[:3], np.float32), *([empty] * 7))
+
+
+def ahernet_moved(outputs: Any, shift: int) -> Any:
+    config = CASES["ahernet"].config
+    offsets = outputs.offsets.copy()
+    offsets[..., 0] += shift / outputs.lengths[0] / config.alpha_center / anchors(config)[..., 1]
+    return outputs._replace(offsets=offsets)
+
+
 CASES = {
+    "scnn": Case(
+        config=scnn.ScnnConfig(
+            window_frames=(4, 6, 8, 11),
+            step_frames=1,
+            segment_steps=4,
+            width=32,
+            new_learning_rate=0.1,
+            iterations=100,
+            batch_size=4,
+        ),
+        action=scnn_action,
+        moved=lambda outputs, shift: outputs._replace(windows=outputs.windows + shift),
+        slowed=lambda outputs: outputs._replace(windows=2 * outputs.windows),
+        reach=2.0,
+        learning=100,
+    ),
+    "ahernet": Case(
+        config=AherNetConfig(
+            length=32,
+            moment_length=16,
+            stem=(16, 16),
+            widths=(16,) * 4,
+            learning_rate=3e-3,
+            foreground_iou=0.5,
+            batch_size=6,
+            offset_weight=10.0,
+        ),
+        action=ahernet_action,
+        moved=ahernet_moved,
+        slowed=lambda outputs: outputs._replace(lengths=2 * outputs.lengths),
+        reach=1e-3,
+        learning=60,
+    ),
     "wtalc": Case(
         config=wtalc.WTALCConfig(dropout=0.1, learning_rate=1e-2),
         action=lambda *where: wtalc.Outputs(np.zeros((1, where[0], DIM), np.float32), cas_of(*where, high=4.0, low=-4.0)),

@@ -257,6 +257,8 @@ def test_quiet_says_nothing_but_results(video: Path) -> None:
         (["--window", "1000000000"], "windows need fps"),
         (["-o", "\x1b[2Jabsent/x.json"], "does not exist"),
         (["--fps", "nan"], "windows need fps"),
+        (["--fps", "often"], "neither a number nor native"),
+        (["--flow", "farneback"], "Invalid value for '--flow'"),
         (["--window", "0"], "windows need fps"),
         (["--stride", "-3"], "windows need fps"),
         (["--top", "0"], "at least 1"),
@@ -414,7 +416,7 @@ def test_annotations_of_nothing_do_not_pass(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ([], "nothing to watch"),
-        (["--dataset", "kinetics"], "choose one of thumos14"),
+        (["--dataset", "kinetics9"], "choose one of thumos14"),
         (["--dataset", "thumos14", "a", "b"], "takes one folder"),
         (["--dataset", "thumos14", "absent"], "there is no folder absent"),
     ],

@@ -16,6 +16,7 @@ from tal_run.extractors import registry
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.feature_layouts import LAYOUTS
+from tal_run.extractors.video import probe
 from tal_run.pipeline import cli, feature_batch
 from tal_run.pipeline.cli import main
 from tal_run.pipeline.detector import DetectConfig, Detector
@@ -463,3 +464,49 @@ def test_the_list_of_missing_videos_is_never_written_over_a_video(make_video: An
     assert result.exit_code == 1
     assert "missing_files.txt leads to a video" in result.stderr
     assert contents(data) == before
+
+
+@pytest.mark.parametrize("options", [("--crop", "ten"), ("--precision", "bfloat16"), ("--device", "cuda")])
+def test_what_a_backbone_cannot_do_is_refused_before_anything_is_watched(options: tuple[str, str], videos: Path) -> None:
+    result = run(videos, "-o", videos.parent / "out", "--backbone", "starter", *options)
+    assert result.exit_code == 2
+    assert "starter" in result.stderr
+    assert not list((videos.parent / "out").glob("*.npz"))
+
+
+def test_the_video_s_own_rate_and_its_end_are_in_the_record_and_decide(videos: Path, watched: list[str]) -> None:
+    out = videos.parent / "out"
+    run(videos, "-o", out, "--fps", "native", "--last", "drop")
+    record = json.loads((out / "a.json").read_text())
+    assert record["settings"] == {"last": "drop"}
+    assert record["fps"] == probe(videos / "a.mp4").frame_rate != 5.0  # which is the backbone's
+    run(videos, "-o", out, "--fps", "native", "--last", "drop")
+    assert watched == ["a", "b", "c"]
+    result = run(videos, "-o", out, "--fps", "native")
+    assert watched == ["a", "b", "c"] * 2
+    assert "made again: it was made with last drop, not the default settings" in result.stderr
+
+
+def test_several_processes_make_the_same_features(make_video: Any, tmp_path: Path) -> None:
+    for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
+        make_video(f"videos/{name}.mp4", [("grey", 1.0), (colour, 2.0)])
+    (tmp_path / "videos" / "d.mp4").write_bytes(b"nothing")
+    one = run(tmp_path / "videos", "-o", tmp_path / "one", "--backbone", "starter")
+    two = run(tmp_path / "videos", "-o", tmp_path / "two", "--backbone", "starter", "--device", "cpu,cpu")
+    for result in (one, two):
+        assert result.exit_code == 1
+        assert "3 made, 0 kept, 0 made again, 1 failed" in result.stderr
+        assert result.stderr.count("d.mp4") == 1
+    for name in "abc":
+        records = [json.loads((tmp_path / out / f"{name}.json").read_text()) for out in ("one", "two")]
+        assert records[0] == records[1]
+        with np.load(tmp_path / "one" / f"{name}.npz") as first, np.load(tmp_path / "two" / f"{name}.npz") as second:
+            assert np.array_equal(first["features"], second["features"])
+
+
+def test_a_short_video_that_is_refused_stops_no_other(videos: Path, make_video: Any) -> None:
+    make_video("videos/blink.mp4", [("red", 0.2)])
+    result = run(videos, "-o", videos.parent / "out", "--short", "refuse")
+    assert result.exit_code == 1
+    assert "fewer than one window of 8: leave out --short refuse" in result.stderr
+    assert "3 made, 0 kept, 0 made again, 1 failed" in result.stderr

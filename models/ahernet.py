@@ -1,0 +1,319 @@
+"""AherNet: Learning to Localize Actions from Moments.
+
+Long, Yao, Qiu, Tian, Luo & Mei, ECCV 2020 (arXiv:2008.13705). Learns to localize classes of which it has seen only moments,
+clips that are one action from end to end, by what it learns from untrimmed videos of other classes whose times are known:
+how the weights that tell moments apart become weights that tell anchors apart (``WeightTransfer``), and what surrounds an
+action (``ContextGenerator``). The networks are in ``ahernet_network.py``, Algorithm 1 in ``ahernet_training.py``, AherNet^0
+in ``ahernet_baseline.py``; here are the losses (3.4), what each run minimises, and prediction (3.5).
+
+Notation: m_c, m_w an anchor's default center and width; phi_c, phi_w refined ones; g_c, g_w those of the closest instance, all
+as shares of the video; g_iou its overlap with the default anchor; y_ov that overlap as predicted; b_u, b_m background anchors.
+
+A batch holds both kinds: a video whose classes are known and whose times are not is a moment, every other one is untrimmed.
+Foreground segments, cut out, are moments. Classes of both kinds are in one list.
+
+What the paper leaves open, or is done otherwise here; numbers are in ``AherNetConfig``:
+
+- *Sizes* of all layers, the resizing to 512 and 256 bins, and where moments lie in synthetic videos: the authors' code. The
+  paper's Eq. 2 by itself would put each moment at the same place.
+- *Who learns in line 3*: the 1-D ConvNet with W_regv. In lines 4 to 6 each set of weights has an optimizer of its own and
+  whatever is not named there is fixed: the discriminators learn with the 1-D ConvNet in line 6, which lessens L_ad_D as the
+  paper writes; theta is fixed in line 6.
+- *Synthetic videos of foreground segments*: those are treated as moments in line 6 too.
+- *A cell's class* is that of all its anchors, by a layer of width 1. All cells learn it (``class_cells``), background too: that
+  "regularizes the generated context of each moment to preserve semantic information of action category" (3.3).
+- *Weights before training* are He's (ICCV 2015) where a rectifier follows, zero biases, and the identity in the transfer.
+- *L_of* is a mean over foreground anchors, *L_ov* over all anchors; the authors' code has a foreground classifier beside them
+  and hard negatives, which the paper has not.
+- *L_ad* is a mean over a layer's background anchors, then over layers. An anchor inside a moment that overlaps it by less than
+  0.3, being short, is background by the paper's rule.
+- *Closest* is what overlaps most and, of those, what is nearest by its center.
+- *Weights* of the losses, which the paper does not name: the authors' code, as far as known. Where the two disagree, on alpha_1
+  and alpha_2, the rate's decay, the generators' steps and how segments are scored, defaults are the paper's, and
+  ``AUTHORS_CODE`` is a configuration with the code's.
+- *One softmax over both sets* where ``moment_classes`` does not say which classes are whose.
+- *NMS* is within a class. Segments are cut to the video before it.
+- *AherNet^-*: each proposal gets its class from the cell that proposes it, by the segment classifier's weights as they are.
+- *AherNet_M*: the synthetic video is the moment and nothing else, so the instance is all of it.
+- *AherNet^** learns W_regv through the transfer, from L_cls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Adam
+from torch.optim.lr_scheduler import StepLR
+
+from tal_run.models.ahernet_baseline import SnippetClassifier, SnippetOutput, decode_snippets, snippet_loss
+from tal_run.models.ahernet_network import AherNet, AherNetConfig, AherNetOutput, AnchorLayer, anchors
+from tal_run.models.head import Batch, Found, Head, Step, found
+from tal_run.models.postprocess import nms, tiou
+
+AUTHORS_CODE = AherNetConfig(
+    alpha_center=0.1,
+    alpha_width=0.1,
+    decay=0.1,
+    decay_every=15_000 // 16,  # of samples
+    generator_steps=2,
+    scored_by="video",
+)
+NEAR = 1e-6  # how much a distance between centers counts beside an overlap
+MOST_GROWTH = 10.0  # exponent of a refined width: no action is so much wider than its anchor
+
+
+def network(feature_dim: int, num_classes: int, *, config: AherNetConfig) -> AherNet | SnippetClassifier:
+    """AherNet, or what ``config.variant`` puts in its place."""
+    if config.variant == "0":
+        return SnippetClassifier(feature_dim, num_classes)
+    return AherNet(feature_dim, num_classes, config=config)
+
+
+# ---- 3.3, 3.4 anchors and instances ----
+
+
+def refined(defaults: Tensor, offsets: Tensor, *, config: AherNetConfig) -> Tensor:
+    """Anchors (m_c, m_w) [..., 2] moved by (delta c, delta w) [..., 2]: (phi_c, phi_w) [..., 2]."""
+    center = defaults[..., 0] + config.alpha_center * defaults[..., 1] * offsets[..., 0]  # Eq. 5
+    width = defaults[..., 1] * (config.alpha_width * offsets[..., 1]).clamp(max=MOST_GROWTH).exp()  # Eq. 5
+    return torch.stack([center, width], dim=-1)
+
+
+def offsets_to(defaults: Tensor, wanted: Tensor, *, config: AherNetConfig) -> Tensor:
+    """The offsets [..., 2] that move anchors (m_c, m_w) to centers and widths (g_c, g_w): Eq. 5 the other way round."""
+    center = (wanted[..., 0] - defaults[..., 0]) / (config.alpha_center * defaults[..., 1])
+    width = (wanted[..., 1] / defaults[..., 1]).log() / config.alpha_width
+    return torch.stack([center, width], dim=-1)
+
+
+class Matched(NamedTuple):
+    """What is closest to the anchors of videos.
+
+    Attributes:
+        iou: g_iou [B, cells, R].
+        closest: (g_c, g_w) [B, cells, R, 2].
+        classes: of the instance that the cell's best anchor overlaps, int64 [B, cells].
+    """
+
+    iou: Tensor
+    closest: Tensor
+    classes: Tensor
+
+
+def match(borders: ArrayLike, classes: ArrayLike, *, config: AherNetConfig) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """``Matched`` for the instances of one video, as arrays without the first axis.
+
+    Args:
+        borders: start and end as shares of the video [M, 2]; none: overlaps are 0 and the rest is of no account.
+        classes: [M].
+        config: the anchors.
+    """
+    default, instances = anchors(config), np.asarray(borders, np.float64).reshape(-1, 2)
+    shape = default.shape[:2]  # cells, R
+    if not len(instances):
+        return np.zeros(shape), np.zeros((*shape, 2)), np.zeros(shape[0], np.int64)
+    center, width = default.reshape(-1, 2).T  # [A]
+    iou = tiou(np.stack([center - width / 2, center + width / 2], axis=1), instances)  # [A, M]
+    middle = instances.mean(axis=1)
+    nearest = (iou - NEAR * np.abs(center[:, None] - middle)).argmax(axis=1)  # [A]
+    closest = np.stack([middle, instances[:, 1] - instances[:, 0]], axis=1)[nearest].reshape(*shape, 2)
+    overlap, index = iou.max(axis=1).reshape(shape), nearest.reshape(shape)
+    best = index[np.arange(shape[0]), overlap.argmax(axis=1)]  # [cells]
+    return overlap, closest, np.asarray(classes, np.int64)[best]
+
+
+def _matched(borders: Iterable[ArrayLike], classes: Iterable[ArrayLike], like: Tensor, config: AherNetConfig) -> Matched:
+    """``Matched`` for some videos, where and of what type ``like`` is."""
+    rows = [match(of_video, kinds, config=config) for of_video, kinds in zip(borders, classes, strict=True)]
+    iou, closest, kinds = (torch.from_numpy(np.stack(part)).to(like.device) for part in zip(*rows, strict=True))
+    return Matched(iou.to(like), closest.to(like), kinds)
+
+
+# ---- 3.4 losses ----
+
+
+def loss(outputs: AherNetOutput | SnippetOutput, batch: Batch, *, config: AherNetConfig) -> dict[str, Tensor]:
+    """All losses by name; which of them are minimised by what is for ``steps`` to say.
+
+    ``segment`` L_reg; ``classification``, ``offset``, ``overlap`` of untrimmed videos and, with ``synthetic_`` before it, of
+    moments with context; ``discriminator`` L_ad_D and ``generator`` L_ad_G.
+    """
+    timed = torch.tensor([len(of_video) > 0 for of_video in batch.segments], device=batch.labels.device)  # [B]
+    moment = (batch.labels.sum(dim=1) > 0) & ~timed
+    if isinstance(outputs, SnippetOutput):
+        return snippet_loss(outputs, batch, moment=moment)
+    kinds = batch.labels.argmax(dim=1)  # of moments
+    shares = [part.cpu().numpy() / int(length) for part, length in zip(batch.segments, batch.lengths, strict=True)]
+    real = _matched(shares, [part.cpu().numpy() for part in batch.segment_classes], outputs.overlaps, config)
+    whole = outputs.borders.cpu().numpy()
+    synthetic = _matched(whole[:, None], kinds.cpu().numpy()[:, None], outputs.overlaps, config)
+
+    proper = _localization_losses(outputs.classes, outputs.offsets, outputs.overlaps, real, ~moment, timed, config)
+    made = _localization_losses(
+        outputs.synthetic_classes, outputs.synthetic_offsets, outputs.synthetic_overlaps, synthetic, moment, moment, config
+    )
+    discriminator, generator = adversarial_losses(
+        outputs.critics,
+        outputs.synthetic_critics,
+        real=(real.iou < config.background_iou) & ~moment[:, None, None],  # b_u
+        synthetic=(synthetic.iou < config.background_iou) & moment[:, None, None],  # b_m
+        cells=config.cells,
+    )
+    return {
+        "segment": config.segment_weight * _segment_loss(outputs.segment, kinds, moment, config),
+        **proper,
+        **{f"synthetic_{name}": value for name, value in made.items()},
+        "discriminator": config.adversarial_weight * discriminator,
+        "generator": config.adversarial_weight * generator,
+    }
+
+
+def _segment_loss(logits: Tensor, kinds: Tensor, moment: Tensor, config: AherNetConfig) -> Tensor:
+    """L_reg, a mean over moments and layers: logits [B, J, C], classes [B], which are moments [B]."""
+    terms = _class_losses(logits, kinds[:, None].expand(logits.shape[:2]), config)
+    return _mean(terms, moment[:, None].expand_as(terms))
+
+
+def _class_losses(logits: Tensor, kinds: Tensor, config: AherNetConfig) -> Tensor:
+    """Softmax losses (Eq. 4) of logits [..., C] with classes [...], over the set that each class belongs to."""
+    of_moments = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    of_moments[list(config.moment_classes)] = True
+    rivals = of_moments == of_moments[kinds][..., None]  # [..., C]
+    own = logits.gather(-1, kinds[..., None])[..., 0]
+    return logits.masked_fill(~rivals, -torch.inf).logsumexp(dim=-1) - own  # Eq. 4
+
+
+def _localization_losses(
+    classes: Tensor, offsets: Tensor, overlaps: Tensor, matched: Matched, used: Tensor, named: Tensor, config: AherNetConfig
+) -> dict[str, Tensor]:
+    """L_cls, L_of and L_ov of the videos that are ``used`` [B]; of those that are ``named`` [B], classes are known."""
+    counted = used[:, None, None].expand_as(matched.iou)
+    foreground = (matched.iou > config.foreground_iou) & counted  # [B, cells, R]
+    cells = named[:, None].expand(classes.shape[:2])
+    if config.class_cells == "foreground":
+        cells = cells & foreground.any(dim=2)
+    default = torch.from_numpy(anchors(config)).to(offsets)  # [cells, R, 2]
+    moved = refined(default, offsets, config=config)
+    distance = F.smooth_l1_loss(moved, matched.closest, reduction="none").sum(dim=3)  # Eq. 6
+    missed = (overlaps.sigmoid() - matched.iou).square()  # Eq. 7
+    return {
+        "classification": config.classification_weight * _mean(_class_losses(classes, matched.classes, config), cells),
+        "offset": config.offset_weight * _mean(distance, foreground),
+        "overlap": config.overlap_weight * _mean(missed, counted),
+    }
+
+
+def adversarial_losses(
+    real_logits: Tensor, synthetic_logits: Tensor, *, real: Tensor, synthetic: Tensor, cells: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """L_ad_D and L_ad_G (Eq. 8).
+
+    Args:
+        real_logits: of D for the anchors of untrimmed videos [B, cells, R].
+        synthetic_logits: of D for those of synthetic videos.
+        real: which anchors are b_u, bool [B, cells, R].
+        synthetic: which are b_m.
+        cells: of each layer.
+    """
+    on_real = _mean_of_layers(F.softplus(-real_logits), real, cells)  # -E log D(b_u)
+    on_synthetic = _mean_of_layers(F.softplus(synthetic_logits), synthetic, cells)  # -E log(1 - D(b_m))
+    fooled = _mean_of_layers(F.softplus(-synthetic_logits), synthetic, cells)  # -E log D(b_m)
+    return on_real + on_synthetic, fooled  # Eq. 8
+
+
+def _mean_of_layers(terms: Tensor, mask: Tensor, cells: tuple[int, ...]) -> Tensor:
+    """Mean over the layers that have any, of the mean over what the mask [B, cells, R] leaves of them."""
+    parts = list(zip(torch.split(terms, list(cells), dim=1), torch.split(mask, list(cells), dim=1), strict=True))
+    means = torch.stack([_mean(values, chosen) for values, chosen in parts])
+    return _mean(means, torch.stack([chosen.any() for _, chosen in parts]))
+
+
+def _mean(terms: Tensor, mask: Tensor) -> Tensor:
+    """Of what the mask leaves; 0 of nothing."""
+    return torch.where(mask, terms, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+# ---- 3.4 optimization ----
+
+LOCALIZATION = ("classification", "offset", "overlap")
+SYNTHETIC = ("synthetic_classification", "synthetic_offset", "synthetic_overlap")
+
+
+def steps(network: nn.Module, config: AherNetConfig) -> tuple[Step, ...]:
+    """The updates of an iteration: lines 3 to 6 of Algorithm 1, or what a run of Tables 1 and 2 has of them."""
+    if isinstance(network, SnippetClassifier):
+        return (_step(network.parameters(), ("snippets",), config),)
+    assert isinstance(network, AherNet)
+    layers = [layer for layer in network.layers if isinstance(layer, AnchorLayer)]
+
+    def of(*names: str) -> list[nn.Parameter]:
+        return [weight for layer in layers for name in names for weight in getattr(layer, name).parameters()]
+
+    convolutions, heads = [*network.stem.parameters(), *of("convolution")], of("offset", "overlap")
+    theta, segment = of("transfer", "bias_transfer"), of("segment")
+    generators = [*network.before.parameters(), *network.after.parameters()]
+    line_3 = _step([*convolutions, *segment], ("segment",), config)
+    match config.variant:
+        case "star":
+            return (_step([*convolutions, *heads, *theta, *segment], LOCALIZATION, config),)
+        case "minus":
+            return line_3, _step([*convolutions, *heads], ("offset", "overlap"), config)
+        case "M":
+            return line_3, _step([*convolutions, *heads, *theta], SYNTHETIC, config)
+    line_4 = _step([*convolutions, *heads, *theta], LOCALIZATION, config)
+    if config.variant == "A-":
+        return line_3, line_4, _step([*convolutions, *heads], SYNTHETIC, config)
+    beta1 = config.adversarial_beta1
+    fool = [_step(generators, ("generator", *SYNTHETIC), config, beta1=beta1) for _ in range(config.generator_steps)]
+    tell = _step([*convolutions, *heads, *of("critic")], ("discriminator", *SYNTHETIC), config, beta1=beta1)
+    return line_3, line_4, *fool, tell  # line 6: generators first
+
+
+def _step(weights: Iterable[nn.Parameter], minimizes: tuple[str, ...], config: AherNetConfig, *, beta1: float = 0.9) -> Step:
+    optimizer = Adam(weights, lr=config.learning_rate, betas=(beta1, 0.999))
+    return Step(optimizer=optimizer, schedule=StepLR(optimizer, config.decay_every, config.decay), minimizes=minimizes)
+
+
+def sample(labels: ArrayLike, config: AherNetConfig, *, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A batch of videos and moments, each with equal chance, none twice; given what classes are in which [V, C]."""
+    return rng.permutation(len(np.asarray(labels)))[: config.batch_size].astype(np.int64)
+
+
+# ---- 3.5 prediction ----
+
+
+def decode(outputs: Any, config: AherNetConfig) -> Found:
+    """Segments of one video, the best ``config.most``.
+
+    Args:
+        outputs: ``AherNetOutput`` of arrays, B = 1.
+        config: how scores are made and segments compete.
+    """
+    if isinstance(outputs, SnippetOutput):
+        return decode_snippets(outputs, config)
+    logits = np.asarray(outputs.classes[0], np.float64)
+    sought = np.asarray(config.moment_classes or range(logits.shape[1]))
+    probabilities = torch.from_numpy(logits[:, sought]).softmax(dim=1).numpy()  # p  [cells, C]
+    if config.scored_by == "video":
+        probabilities = np.broadcast_to(probabilities.mean(axis=0), probabilities.shape)
+    offsets = torch.from_numpy(np.asarray(outputs.offsets[0], np.float64))
+    center, width = refined(torch.from_numpy(anchors(config)), offsets, config=config).numpy().reshape(-1, 2).T
+    overlap = torch.from_numpy(np.asarray(outputs.overlaps[0], np.float64)).sigmoid().numpy()  # y_ov  [cells, R]
+    scores = (probabilities.max(axis=1)[:, None] * overlap).reshape(-1)  # s_f = max(p) y_ov
+    labels = np.repeat(sought[probabilities.argmax(axis=1)], overlap.shape[1])
+    segments = np.clip(np.stack([center - width / 2, center + width / 2], axis=1), 0, 1) * int(outputs.lengths[0])
+    real = segments[:, 1] > segments[:, 0]
+    present = np.unique(labels[real])
+    members = [np.flatnonzero(real & (labels == label)) for label in present]
+    left = [index[nms(segments[index], scores[index], tiou_threshold=config.nms_tiou)] for index in members]
+    every = found([segments[index] for index in left], [scores[index] for index in left], present.tolist())
+    return Found(every.segments[: config.most], every.scores[: config.most], every.classes[: config.most])
+
+
+HEAD = Head(name="ahernet", config=AherNetConfig, network=network, loss=loss, decode=decode, sample=sample, steps=steps)
