@@ -42,6 +42,8 @@ class InputRecipe:
         side: of the square crop.
         mean: subtracted, one a channel; in grey levels 0..255, or pixels of flow. Zero where a mean clip takes its place.
         deviation: then divided by, likewise.
+        least_frames: the shortest clip that the network can see.
+        most_frames: the longest; None: there is none.
         flow_bound: pixels of flow in x or y that count at most.
     """
 
@@ -52,6 +54,8 @@ class InputRecipe:
     side: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    least_frames: int
+    most_frames: int | None = None
     flow_bound: float = 20.0
 
     def preprocessing(self, crop: Crop) -> Preprocessing:
@@ -65,10 +69,24 @@ class InputRecipe:
 
 
 # Carreira & Zisserman's code: x * 2 / 255 - 1, and flow / 20 after clipping
-I3D_RGB = InputRecipe(stream="rgb", frames=16, fps=25.0, size=256, side=224, mean=(127.5,) * 3, deviation=(127.5,) * 3)
-I3D_FLOW = InputRecipe(stream="flow", frames=16, fps=25.0, size=256, side=224, mean=(0.0,) * 2, deviation=(20.0,) * 2)
+I3D_RGB = InputRecipe(
+    stream="rgb", frames=16, fps=25.0, size=256, side=224, mean=(127.5,) * 3, deviation=(127.5,) * 3, least_frames=9
+)
+I3D_FLOW = InputRecipe(
+    stream="flow", frames=16, fps=25.0, size=256, side=224, mean=(0.0,) * 2, deviation=(20.0,) * 2, least_frames=9
+)
 # Tran et al. subtract the mean clip of Sports-1M, which is a file of its own (``published_weights.mean_clip``)
-C3D_RGB = InputRecipe(stream="rgb", frames=16, fps=None, size=(128, 171), side=112, mean=(0.0,) * 3, deviation=(1.0,) * 3)
+C3D_RGB = InputRecipe(
+    stream="rgb",
+    frames=16,
+    fps=None,
+    size=(128, 171),
+    side=112,
+    mean=(0.0,) * 3,
+    deviation=(1.0,) * 3,
+    least_frames=16,
+    most_frames=16,
+)
 # Qiu et al.: 182 x 242, 160 x 160 of it; the port: ImageNet's means and deviations of 0..1, and 0.5 and their mean for flow
 # that -20..20 was made 0..1 of
 P3D_RGB = InputRecipe(
@@ -79,16 +97,27 @@ P3D_RGB = InputRecipe(
     side=160,
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
     deviation=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+    least_frames=16,
 )
 P3D_FLOW = InputRecipe(
-    stream="flow", frames=16, fps=None, size=(182, 242), side=160, mean=(0.0,) * 2, deviation=(0.226 * 40,) * 2
+    stream="flow", frames=16, fps=None, size=(182, 242), side=160, mean=(0.0,) * 2, deviation=(0.226 * 40,) * 2, least_frames=16
 )
 
 
-def _of_the_hub(*, frames: int, every: int, side: int = 256) -> InputRecipe:
+def _of_the_hub(
+    *, frames: int, every: int, side: int = 256, least_frames: int | None = None, most_frames: int | None = None
+) -> InputRecipe:
     """``frames`` x ``every`` in the words of PyTorchVideo's model zoo: so many frames, one in so many of 30 a second."""
     return InputRecipe(
-        stream="rgb", frames=frames, fps=30 / every, size=side, side=side, mean=(0.45 * 255,) * 3, deviation=(0.225 * 255,) * 3
+        stream="rgb",
+        frames=frames,
+        fps=30 / every,
+        size=side,
+        side=side,
+        mean=(0.45 * 255,) * 3,
+        deviation=(0.225 * 255,) * 3,
+        least_frames=least_frames or frames,
+        most_frames=most_frames,
     )
 
 
@@ -98,11 +127,11 @@ def _of_the_hub(*, frames: int, every: int, side: int = 256) -> InputRecipe:
 HUB: dict[str, InputRecipe] = {
     "i3d_r50": _of_the_hub(frames=8, every=8),
     "slow_r50": _of_the_hub(frames=8, every=8),
-    "slowfast_r50": _of_the_hub(frames=32, every=2),
+    "slowfast_r50": _of_the_hub(frames=32, every=2, most_frames=32),
     "x3d_s": _of_the_hub(frames=13, every=6, side=182),
     "x3d_m": _of_the_hub(frames=16, every=5),
-    "r2plus1d_r50": _of_the_hub(frames=16, every=4),
-    "csn_r101": _of_the_hub(frames=32, every=2),
+    "r2plus1d_r50": _of_the_hub(frames=16, every=4, least_frames=13),
+    "csn_r101": _of_the_hub(frames=32, every=2, least_frames=25),
 }
 
 

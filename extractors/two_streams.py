@@ -52,7 +52,7 @@ class FlowConfig:
         """What is to be remembered of it: the backend that the device leads to, and all parameters.
 
         Raises:
-            FlowError: there is no such backend.
+            FlowError: there is no such backend, or not on this machine.
         """
         parameters = {name.rstrip("_"): value for name, value in asdict(self.params).items()}
         backend = best_backend(self.backend, params=self.params, device=device)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tal_run.eval.annotations import AnnotationError
 from tal_run.eval.datasets import DatasetError, DatasetFiles
-from tal_run.extractors.backbone import Backbone, WindowConfig
+from tal_run.extractors.backbone import Backbone, WindowConfig, check_windows
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.feature_record import FeatureRecipe
 from tal_run.extractors.features import FeatureError, extract
@@ -50,6 +50,8 @@ class FeatureBatch:
 
     Raises:
         OutputError: the one file of all features would be written over what was not written here.
+        BackboneError: the windows are too short for the network, or too long.
+        FlowError: there is no such way to compute flow, or not on this machine.
         FeatureError: who reads the folder's layout takes other windows for granted, or the folder has another layout.
     """
 
@@ -66,6 +68,7 @@ class FeatureBatch:
     ) -> None:
         self._folder, self._backbone, self._decoder, self._again = folder, backbone, decoder, again
         self._windows = windows or backbone.default_windows
+        check_windows(backbone, self._windows)
         self._flow = flow or FlowConfig()
         self._flow_recipe = self._flow.recipe(backbone.device) if "flow" in backbone.streams else None
         self._inputs = frozenset(map(realpath, inputs))

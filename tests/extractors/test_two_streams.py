@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 pytest.importorskip("cv2")
 
-from tal_run.extractors.backbone import Preprocessing, Rows, WindowConfig
+from tal_run.extractors.backbone import ANY_LENGTH, Preprocessing, Rows, WindowConfig
 from tal_run.extractors.features import extract
 from tal_run.extractors.flow import OPENCV_CUDA_PARAMS, FlowError, TVL1Params, quantize, tvl1_flow
+from tal_run.extractors.flow_opencv import has_cuda
 from tal_run.extractors.recipes import grey
 from tal_run.extractors.two_streams import FlowConfig, ahead, with_flow
 from tal_run.extractors.video import open_video
@@ -144,6 +145,11 @@ class TestFlowConfig:
         ):
             FlowConfig(backend="farneback").recipe("cpu")
 
+    @pytest.mark.skipif(has_cuda(), reason="OpenCV has CUDA here")
+    def test_what_the_machine_lacks_is_said_before_any_video(self) -> None:
+        with pytest.raises(FlowError, match="has no CUDA flow"):
+            FlowConfig(backend="opencv-cuda").recipe("cpu")
+
 
 class Recorder:
     """A backbone that keeps the windows it is shown."""
@@ -153,6 +159,7 @@ class Recorder:
     multi_label: ClassVar[bool] = False
     preprocessing = Preprocessing(short_side=48, crop=(32, 40), interpolation="opencv")
     default_windows = WindowConfig(fps=None, window_frames=8, stride_frames=8, last="drop")
+    window_lengths: ClassVar[range] = ANY_LENGTH
     labels: tuple[str, ...] = ()
     device = "cpu"
 
