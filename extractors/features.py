@@ -209,7 +209,7 @@ def extract(
         )
         frames_seen = 0
         see = _remembering_the_last(backbone)
-        with nullcontext(clips) if stream is None else ahead(clips) as ready:
+        with nullcontext(clips) if stream is None else ahead(clips, stop=reader.stop) as ready:
             for window, frames_seen in cut_into_windows(ready, windows):
                 feature, logit = see(window)
                 data.append(feature)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
@@ -108,12 +108,15 @@ def _cropped(pixels: Pixels, crop: tuple[int, int] | None) -> Pixels:
 
 
 @contextmanager
-def ahead(items: Iterator[Item], *, most: int = CHUNKS_AHEAD) -> Generator[Iterator[Item]]:
+def ahead(
+    items: Iterator[Item], *, most: int = CHUNKS_AHEAD, stop: Callable[[], None] = lambda: None
+) -> Generator[Iterator[Item]]:
     """Let a thread of its own fetch items before they are asked for.
 
     Args:
         items: what is fetched; what it raises is raised where the item is asked for.
         most: items that may wait.
+        stop: called on leaving; ends what the thread may be waiting for.
 
     Yields:
         The items. On leaving, the thread stops after the item in hand, and is waited for.
@@ -155,4 +158,5 @@ def ahead(items: Iterator[Item], *, most: int = CHUNKS_AHEAD) -> Generator[Itera
         yield received()
     finally:
         is_over.set()
+        stop()
         thread.join()

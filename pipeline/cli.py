@@ -321,6 +321,8 @@ def features(
     def make(video: str, *, hook: Hook) -> feature_batch.Outcome:
         outcome = batch.make(video, names[video], hook=hook)
         display.say(outcome.line)
+        for note in outcome.notes:
+            display.say(f"{video}: note: {note}")
         return outcome
 
     done, status = _watch_all(videos, make, display)

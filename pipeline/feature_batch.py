@@ -30,10 +30,11 @@ MISSING_FILE = "missing_files.txt"  # as OpenTAD's configurations call it
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done about one video: one of the three kinds, and a line about it."""
+    """What was done about one video: one of the three kinds, a line about it, and sentences on damage and padding."""
 
     kind: str
     line: str
+    notes: tuple[str, ...] = ()
 
 
 class FeatureBatch:
@@ -116,7 +117,9 @@ class FeatureBatch:
         with _writing(file):
             self._folder.save(video_id, found, recipe)
         line = f"{file}: {found.data.shape[0]} x {found.data.shape[1]}"
-        return Outcome(MADE_AGAIN, f"{line}, {MADE_AGAIN}: {fault}") if was_there else Outcome(MADE, line)
+        if was_there:
+            return Outcome(MADE_AGAIN, f"{line}, {MADE_AGAIN}: {fault}", found.notes)
+        return Outcome(MADE, line, found.notes)
 
     def _check_targets(self, targets: Iterable[Path], foreign: Path | None) -> None:
         """Refuse to write over a video, ever, and over what is not tal-run's, unless everything is to be made again."""

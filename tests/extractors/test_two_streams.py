@@ -128,6 +128,19 @@ class TestAhead:
             next(items)
         assert threading.active_count() == before
 
+    def test_whoever_leaves_early_does_not_wait_for_what_never_comes(self) -> None:
+        is_wanted = threading.Event()
+
+        def waiting() -> Iterator[int]:
+            yield 1
+            is_wanted.wait(60)
+            raise OSError("stopped")
+
+        started = time.monotonic()
+        with ahead(waiting(), stop=is_wanted.set) as items:
+            next(items)
+        assert time.monotonic() - started < 30
+
 
 class TestFlowConfig:
     def test_the_recipe_tells_all_that_decides(self) -> None:

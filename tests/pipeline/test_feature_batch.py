@@ -531,3 +531,11 @@ def test_what_a_library_raises_costs_one_video(videos: Path, monkeypatch: pytest
     assert result.exit_code == 1
     assert "b.mp4 could not be watched (RuntimeError: DefaultCPUAllocator: not enough memory)" in oneline(result)
     assert "2 made, 0 kept, 0 made again, 1 failed" in result.stderr
+
+
+def test_what_is_wrong_with_a_video_is_said_once(videos: Path, make_video: Any) -> None:
+    make_video("videos/blink.mp4", [("red", 0.2)])
+    note = "blink.mp4: note: the video is shorter (0.20 s) than one window"
+    assert oneline(run(videos, "-o", videos.parent / "out")).count(note) == 1
+    assert "note:" not in run(videos, "-o", videos.parent / "out").stderr  # it is kept
+    assert "note:" not in run(videos, "-o", videos.parent / "out", "--again", "--quiet").stderr
