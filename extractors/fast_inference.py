@@ -49,7 +49,7 @@ def for_inference(network: Network, *, precision: Precision = "auto", device: st
     try:
         return ready.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise BackboneError(f"{type(network).__name__} cannot work on {device!r}: {error}") from error
+        raise BackboneError(f"{type(network).__name__} cannot work on {device!r} ({error}): use --device cpu") from error
 
 
 def resolved_precision(precision: Precision, device: str = "cpu") -> Precision:

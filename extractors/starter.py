@@ -109,7 +109,7 @@ class Starter:
         try:
             self._network = weights.network.to(options.device)
         except (RuntimeError, AssertionError) as error:
-            raise BackboneError(f"the starter cannot work on {options.device!r}: {error}") from error
+            raise BackboneError(f"the starter cannot work on {options.device!r} ({error}): use --device cpu") from error
         self.device = options.device
         self.settings: Mapping[str, str] = {}
 
