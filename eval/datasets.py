@@ -68,7 +68,7 @@ _ACTIVITYNET_VIDEOS = MappingProxyType(
 
 _KINETICS_VIDEOS = MappingProxyType(
     {
-        "training": ("train", "training", "train_256", "replacement/replacement_for_corrupted_k400"),
+        "training": ("train", "training", "train_256"),
         "validation": ("val", "validation", "validate", "val_256"),
         "testing": ("test", "testing"),
     }
