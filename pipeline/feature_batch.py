@@ -182,7 +182,7 @@ def list_missing(files: DatasetFiles, there: Collection[str], folder: Path) -> s
         OutputError: the list cannot be written.
     """
     try:
-        annotated = [video.video_id for video in files.truth().videos]
+        annotated = files.annotated()
     except (DatasetError, AnnotationError) as error:
         return f"note: which videos are missing cannot be told: {error}"
     # ActivityNet's files have a prefix that its annotations have not
