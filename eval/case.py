@@ -6,7 +6,6 @@ detections stand by falling score.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +18,7 @@ from tal_run.eval.annotations import GroundTruth, Instance, VideoTruth, read
 from tal_run.eval.detections import Detections
 from tal_run.eval.faults import choices, counted, known_video, without_faults
 from tal_run.eval.matching import FloatArray, IntArray
+from tal_run.eval.multithumos import read_multithumos
 from tal_run.eval.protocols import EvaluationError
 
 ALL_SUBSETS = "all"
@@ -84,9 +84,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> tuple[GroundTruth, dict[s
     path = Path(path)
     if path.is_dir():
         return read(path), _class_list(path)
-    if truth := _multithumos(path):
-        return truth, {}
-    return read(path), {}
+    return read_multithumos(path) or (read(path), {})
 
 
 def _class_list(folder: Path) -> dict[str, str]:
@@ -104,36 +102,6 @@ def _class_list(folder: Path) -> dict[str, str]:
             if fields and names.setdefault(fields[0], fields[1]) != fields[1]:
                 raise EvaluationError(f"{path}, line {number}: class {fields[0]} has two names: keep one")
     return names
-
-
-def _multithumos(path: Path) -> GroundTruth | None:
-    """MultiTHUMOS as ``{video: {"subset", "duration", "actions": [[class, start, end]]}}``; None: it is something else.
-
-    Classes go by their numbers there, and so they do here: "12".
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            if '"actions"' not in file.read(4096):
-                return None
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return None  # annotations.read will say what is wrong
-    if not isinstance(document, dict) or not all(isinstance(e, dict) and "actions" in e for e in document.values()):
-        return None
-    videos = []
-    for video_id, entry in document.items():
-        try:
-            found = [(str(int(label)), float(start), float(end)) for label, start, end in entry["actions"]]
-            duration_s = float(entry["duration"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise EvaluationError(
-                f"{path}: {video_id} cannot be read ({error}): it needs subset, duration and actions [[class, start, end]]"
-            ) from None
-        # 65 instances end after the duration that is noted, one of them by 45 minutes; no protocol looks at it
-        duration_s = max([duration_s, *(end for _, _, end in found)])
-        instances = tuple(Instance(start, end, video_id, label) for label, start, end in found)
-        videos.append(VideoTruth(video_id=video_id, subset=entry.get("subset"), duration_s=duration_s, instances=instances))
-    return GroundTruth(videos=tuple(videos))
 
 
 def case_of(

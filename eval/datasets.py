@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tal_run.eval.annotations import SUBSETS, THUMOS_ENDINGS, GroundTruth, VideoTruth, read
+from tal_run.eval.multithumos import read_multithumos
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.video import VideoError, probe
@@ -179,7 +180,10 @@ class DatasetFiles:
             DatasetError: none is there.
             AnnotationError: it cannot be true.
         """
-        return read(self.annotations)
+        path = self.annotations
+        if self.dataset.name == "multithumos" and (found := read_multithumos(path)):
+            return found[0]
+        return read(path)
 
     def videos(self, subset: str | None = None) -> dict[str, Path]:
         """Its videos by id (of one subset), as they lie in the folder; sorted.

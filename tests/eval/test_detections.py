@@ -264,16 +264,6 @@ def test_every_form_of_ground_truth_gives_the_same(tmp_path: Path) -> None:
     assert results[0].per_class == results[1].per_class == results[2].per_class
 
 
-def test_multithumos_in_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "multithumos.json"
-    path.write_text('{"v": {"subset": "testing", "duration": 9.0, "actions": [[12, 1.0, 3.0], [7, 2.0, 12.5]]}}')
-    found, _ = read_ground_truth(path)
-    assert [(i.label, i.start_s, i.end_s) for i in found.videos[0].instances] == [("12", 1.0, 3.0), ("7", 2.0, 12.5)]
-    path.write_text('{"v": {"subset": "testing", "duration": 9.0, "actions": [[12, 1.0]]}}')
-    with pytest.raises(EvaluationError, match="v cannot be read"):
-        read_ground_truth(path)
-
-
 def test_a_list_of_classes_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "LongJump_test.txt").write_text("v1 1.0 2.0\n")
     for text, said in (("51 Long Jump\n", "line 1 is '51 Long Jump'"), ("51 A\n51 B\n", "line 2: class 51 has two names")):
