@@ -5,8 +5,8 @@ Videos", IJCV 2018::
 
     {video_id: {"subset": "training" | "testing", "duration": seconds, "actions": [[class, start, end], ...]}}
 
-- *Classes* are numbers from 1. The first 20 are THUMOS'14's, in the order of its list (their intervals are the same). The others
-  are named where a list lies beside the file: ``class_list.txt`` (the authors' own, lines ``21 Walk``) or
+- *Classes* are numbers from 1. The first 20 are THUMOS'14's, in the order of its list (the intervals are the same). The rest
+  is named where a list lies beside the file: ``class_list.txt`` (the authors' own, lines ``21 Walk``) or
   ``class_ids_inferred.json`` (``{"21": "Walk"}``). A class without a name goes by its number: ``22``.
 - *Durations* are not to be relied on: 65 instances end after the one that is noted, one of them by 45 minutes. No protocol
   looks at it, so a video is taken to last until its last instance ends.

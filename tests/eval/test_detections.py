@@ -117,6 +117,9 @@ def test_what_detect_returns_is_taken() -> None:
         ('{"results": {"a": [{"label": 7, "score": 1, "segment": [0, 1]}]}}', ["a, detection 0", "label is 7"]),
         ('{"results": {"a": [0]}}', ["a, detection 0", "0 is no detection"]),
         ('{"results": {"a": 1}}', ["a: 1 is no list"]),
+        ('{"results": {"a": {"label": "x", "score": 1, "segment": [0, 1]}}}', ["a: one detection is no list", "put [] around"]),
+        (as_csv().replace(",score", ",score,score"), ["two columns 'score'", "keep the one"]),
+        (as_csv().replace(",", "\t"), ["no column 'video_id'", "with commas between"]),
         ('{"results": {"a": [], "a": []}}', ["'a' is listed twice"]),
         ('{"results": []}', ["needs 'results'"]),
         ("[1, 2]", ["needs 'results'"]),
@@ -124,7 +127,10 @@ def test_what_detect_returns_is_taken() -> None:
         ('{"results": ', ["broken JSON"]),
         ("[" * 100_000, ["broken JSON"]),
         (as_json_lines() + '{"video_id": "a"}\n', ["line 4", "no 'label'"]),
-        (as_json_lines() + '{"video_id": 1, "label": "x", "start_s": 0, "end_s": 1, "score": 1}\n', ["line 4", "no text"]),
+        (
+            as_json_lines() + '{"video_id": 1, "label": "x", "start_s": 0, "end_s": 1, "score": 1}\n',
+            ["line 4", "video_id is 1: give text"],
+        ),
         (as_json_lines() + "nonsense\n", ["line 4", "broken JSON"]),
     ],
 )
@@ -277,3 +283,18 @@ def test_columns_are_small() -> None:
     columns = (found.videos, found.classes, found.segments, found.scores)
     assert sum(column.nbytes for column in columns) == 10 * 40
     assert found.segments.dtype == np.float64
+
+
+@pytest.mark.parametrize("times", ["0,1e308", "1e10,2e10"])
+def test_ground_truth_beyond_any_video_is_said(times: str, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text(f"video_id,label,start_s,end_s\na,run,{times}\n")
+    with pytest.raises(EvaluationError, match=r"ground truth of a has a segment from .*, beyond any video: give seconds"):
+        evaluate(tmp_path / "truth.csv", {"a": [Detection(0.0, 1.0, "run", 0.5)]}, protocol="multithumos")
+
+
+def test_a_label_to_count_as_is_one_that_is_there(tmp_path: Path) -> None:
+    found = {"a": [Detection(1.0, 2.0, "sport", 0.5)]}
+    (tmp_path / "truth.csv").write_text("video_id,label,start_s,end_s\na,run,1,2\na,jump,4,5\n")
+    with pytest.raises(EvaluationError, match=r"'spotr', as which instances should count, .*did you mean 'sport'"):
+        evaluate(tmp_path / "truth.csv", found, protocol="activitynet", also={"run": ["spotr"]})
+    assert evaluate(tmp_path / "truth.csv", found, protocol="activitynet", also={"run": ["sport"]}).per_class["sport"][0.5] == 1
