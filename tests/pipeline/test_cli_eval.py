@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -225,3 +226,14 @@ def test_one_video_has_no_interval() -> None:
     said = "one video has no interval"
     assert said in run("found.csv", "--protocol", "wsad", "--exclude", "a", "--exclude", "b").stderr
     assert said not in run("found.csv", "--protocol", "wsad").stderr
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("arguments", [["found.csv", "--proposals"], ["found.csv", "better.csv", "--protocol", "wsad"]])
+def test_who_reads_only_the_beginning_is_not_told_of_it(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("tal_run.pipeline.eval_tables._table", closed)
+    result = run(*arguments)
+    assert (result.exit_code, "Broken pipe" in result.stderr) == (1, False)
