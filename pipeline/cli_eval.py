@@ -28,7 +28,12 @@ NAMES = ("thumos14", "activitynet", "wtalc", "wsad", "mexaction2", "multithumos"
 
 @click.command("eval")
 @click.argument("files", nargs=-1, metavar="[A [B]]")
-@click.option("--ground-truth", required=True, metavar="PATH", help="ActivityNet JSON, THUMOS's folder of text files, or CSV.")
+@click.option(
+    "--ground-truth",
+    required=True,
+    metavar="PATH",
+    help="ActivityNet's or MultiTHUMOS's JSON, THUMOS's folder of text files, or CSV.",
+)
 @click.option("--detections", "named", multiple=True, metavar="FILE", help="ActivityNet's results, JSON lines, CSV or THUMOS.")
 @click.option(
     "--protocol", "protocol", type=click.Choice([*NAMES, ALL]), help="Whose rules to reckon by; all: beside one another."
