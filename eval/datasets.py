@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from tal_run.eval.annotations import SUBSETS, THUMOS_ENDINGS, GroundTruth, VideoTruth, read
 from tal_run.eval.clip_lists import kinetics_clips, ucf101_clips
+from tal_run.eval.multithumos import read_multithumos
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.video import VideoError, probe
@@ -184,7 +185,10 @@ class DatasetFiles:
             DatasetError: none is there.
             AnnotationError: it cannot be true.
         """
-        return read(self.annotations)
+        path = self.annotations
+        if self.dataset.name == "multithumos" and (found := read_multithumos(path)):
+            return found[0]
+        return read(path)
 
     def annotated(self) -> list[str]:
         """Names of the videos that its annotations or lists say it has, every subset.
