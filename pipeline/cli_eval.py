@@ -58,6 +58,12 @@ NAMES = ("thumos14", "activitynet", "wtalc", "wsad", "mexaction2", "multithumos"
     "--proposals", is_flag=True, help="Instead of mAP: how many instances are covered, whatever the class (AR@AN, AUC)."
 )
 @click.option(
+    "--most",
+    type=click.FloatRange(0, min_open=True),
+    metavar="AN",
+    help="With --proposals: the largest average number of them a video. [default: 100, ActivityNet's; for THUMOS14 up to 1000]",
+)
+@click.option(
     "--diagnose", "folder", metavar="DIR", help="Say what goes wrong, at tIoU 0.5 or the one given; figures go there."
 )
 @click.option("--per-class", is_flag=True, help="Print each class's AP, too.")
@@ -76,6 +82,7 @@ def evaluate(
     bootstrap: int,
     seed: int,
     proposals: bool,
+    most: float | None,
     folder: str | None,
     per_class: bool,
     as_json: bool,
@@ -104,6 +111,8 @@ def evaluate(
         options = {"subset": subset, "excluded_videos": excluded, "also": _also(also), "lenient": lenient}
         if proposals and protocol:
             raise WrongUse(f"--proposals has rules of its own: leave out --protocol {protocol}")
+        if most is not None and not proposals:
+            raise WrongUse("--most is a number of proposals: it goes with --proposals")
         if not proposals and protocol is None:
             raise WrongUse(f"say by whose rules to reckon: --protocol {', '.join(NAMES)} or {ALL}")
         if folder is not None and (len(found) > 1 or protocol in (None, ALL)):
@@ -119,7 +128,7 @@ def evaluate(
         if bootstrap and protocol and len(cases[0].video_ids) == 1:
             display.say("note: one video has no interval, for all samples of it are alike")
         if protocol is None:
-            _proposals(cases, found, tious, as_json=as_json)
+            _proposals(cases, found, tious, most=most, as_json=as_json)
             return
         chosen = _protocols(protocol, cases[0], display)
         thresholds = {rules.name: tious or (TENTHS if protocol == ALL else rules.tious) for rules in chosen}
@@ -243,13 +252,15 @@ def _compare(
     eval_tables.comparisons(done, found)
 
 
-def _proposals(cases: Sequence[Case], found: Sequence[str], tious: tuple[float, ...] | None, *, as_json: bool) -> None:
-    from tal_run.eval.proposals import evaluate_proposals
+def _proposals(
+    cases: Sequence[Case], found: Sequence[str], tious: tuple[float, ...] | None, *, most: float | None, as_json: bool
+) -> None:
+    from tal_run.eval.proposals import MOST, evaluate_proposals
     from tal_run.eval.protocols import ACTIVITYNET_TIOUS
 
-    results = [evaluate_proposals(case, tious=tious or ACTIVITYNET_TIOUS) for case in cases]
+    results = [evaluate_proposals(case, most=most or MOST, tious=tious or ACTIVITYNET_TIOUS) for case in cases]
     if as_json:
         documents = [{**asdict(result), "recall": eval_tables.keyed(result.recall)} for result in results]
         eval_tables.print_json(documents[0] if len(documents) == 1 else dict(zip(("first", "second"), documents, strict=True)))
         return
-    eval_tables.proposal_results(results, found)
+    eval_tables.proposal_results(results, found, most=most or MOST)

@@ -174,6 +174,11 @@ def test_proposals_need_no_labels_and_no_protocol() -> None:
     assert both[2].split() == ["percent", "A", "B"]
     assert all(len(set(row.rsplit(None, 2)[1:])) == 1 for row in both[3:])
     assert json.loads(run("proposals.csv", "--proposals", "--json").stdout)["recall"]["0.5"] == 0.4
+    few = run("proposals.csv", "--proposals", "--most", "1").stdout
+    assert "AR@1 " in few
+    assert "AR@5 " not in few
+    assert "AR@1000" in run("proposals.csv", "--proposals", "--most", "1000").stdout
+    assert "it goes with --proposals" in run("proposals.csv", "--protocol", "wsad", "--most", "5").stderr
     refused = run("proposals.json", "--proposals", "--protocol", "wsad")
     assert (refused.exit_code, "leave out --protocol wsad" in refused.stderr) == (2, True)
     assert "no 'label'" in run("proposals.json", "--protocol", "wsad").stderr
