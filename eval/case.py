@@ -6,7 +6,6 @@ detections stand by falling score.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +18,9 @@ from tal_run.eval.annotations import GroundTruth, Instance, VideoTruth, read
 from tal_run.eval.detections import Detections
 from tal_run.eval.faults import choices, counted, known_video, without_faults
 from tal_run.eval.matching import FloatArray, IntArray
+from tal_run.eval.multithumos import read_multithumos
 from tal_run.eval.protocols import EvaluationError
+from tal_run.extractors.feature_record import MAX_SECONDS
 
 ALL_SUBSETS = "all"
 CLASS_LIST = "detclasslist.txt"  # THUMOS: lines of a class's number and name, beside the annotations
@@ -84,9 +85,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> tuple[GroundTruth, dict[s
     path = Path(path)
     if path.is_dir():
         return read(path), _class_list(path)
-    if truth := _multithumos(path):
-        return truth, {}
-    return read(path), {}
+    return read_multithumos(path) or (read(path), {})
 
 
 def _class_list(folder: Path) -> dict[str, str]:
@@ -104,36 +103,6 @@ def _class_list(folder: Path) -> dict[str, str]:
             if fields and names.setdefault(fields[0], fields[1]) != fields[1]:
                 raise EvaluationError(f"{path}, line {number}: class {fields[0]} has two names: keep one")
     return names
-
-
-def _multithumos(path: Path) -> GroundTruth | None:
-    """MultiTHUMOS as ``{video: {"subset", "duration", "actions": [[class, start, end]]}}``; None: it is something else.
-
-    Classes go by their numbers there, and so they do here: "12".
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            if '"actions"' not in file.read(4096):
-                return None
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return None  # annotations.read will say what is wrong
-    if not isinstance(document, dict) or not all(isinstance(e, dict) and "actions" in e for e in document.values()):
-        return None
-    videos = []
-    for video_id, entry in document.items():
-        try:
-            found = [(str(int(label)), float(start), float(end)) for label, start, end in entry["actions"]]
-            duration_s = float(entry["duration"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise EvaluationError(
-                f"{path}: {video_id} cannot be read ({error}): it needs subset, duration and actions [[class, start, end]]"
-            ) from None
-        # 65 instances end after the duration that is noted, one of them by 45 minutes; no protocol looks at it
-        duration_s = max([duration_s, *(end for _, _, end in found)])
-        instances = tuple(Instance(start, end, video_id, label) for label, start, end in found)
-        videos.append(VideoTruth(video_id=video_id, subset=entry.get("subset"), duration_s=duration_s, instances=instances))
-    return GroundTruth(videos=tuple(videos))
 
 
 def case_of(
@@ -162,7 +131,8 @@ def case_of(
     Raises:
         EvaluationError: a detection cannot be true, or nothing is left to evaluate on.
     """
-    truth = _counting_also(truth, also or {})
+    _require_possible_times(truth)
+    truth = _counting_also(truth, also or {}, found.labels)
     found = _named(found, truth, class_names or {})
     notes: list[str] = []
     found = without_faults(found, truth, None if class_agnostic else truth.labels, lenient=lenient, notes=notes)
@@ -224,12 +194,28 @@ def _remark(case: Case, given: int, notes: list[str]) -> None:
         notes.append(f"{counted(twins, 'instance')} listed again in the ground truth: each counts")
 
 
-def _counting_also(truth: GroundTruth, also: Also) -> GroundTruth:
+def _require_possible_times(truth: GroundTruth) -> None:
+    for video in truth.videos:
+        for listed in (*video.instances, *video.ambiguous):
+            if listed.end_s > MAX_SECONDS:
+                raise EvaluationError(
+                    f"the ground truth of {video.video_id} has a segment from {listed.start_s:g} to {listed.end_s:g} s, beyond "
+                    "any video: give seconds"
+                )
+
+
+def _counting_also(truth: GroundTruth, also: Also, detected: Collection[str]) -> GroundTruth:
     """Ground truth in which instances of some labels stand under others, too."""
     if not also:
         return truth
     if strangers := [label for label in also if label not in truth.labels]:
         raise EvaluationError(f"{strangers[0]!r} is no label of the ground truth: {choices(strangers[0], truth.labels)}")
+    known = {*truth.labels, *detected}
+    if strangers := [other for others in also.values() for other in others if other not in known]:
+        raise EvaluationError(
+            f"{strangers[0]!r}, as which instances should count, is no label of the ground truth nor of a detection: "
+            f"{choices(strangers[0], sorted(known))}"
+        )
     videos = []
     for video in truth.videos:
         there = {(i.label, i.start_s, i.end_s) for i in video.instances}
@@ -257,6 +243,8 @@ def _named(found: Detections, truth: GroundTruth, names: Mapping[str, str]) -> D
 def _of_subset(truth: GroundTruth, found: Detections, subset: str | None) -> tuple[GroundTruth, str]:
     """The videos to evaluate on and, where the detections alone decided that, which subset they are."""
     there = {video.subset for video in truth.videos}
+    if subset not in (None, ALL_SUBSETS) and there == {None}:
+        raise EvaluationError(f"the ground truth does not say which videos are {subset!r}: give one that does, or no subset")
     if subset == ALL_SUBSETS or (subset is None and len(there) < 2):
         return truth, ""
     if subset is not None:
@@ -267,9 +255,11 @@ def _of_subset(truth: GroundTruth, found: Detections, subset: str | None) -> tup
     named = sorted(map(str, hit))
     if len(named) > 1:
         counts = ", ".join(f"{name} ({counted(count, 'video')})" for name, count in hit.items())
-        raise EvaluationError(f"the detections are of several subsets, {counts}: say on which to evaluate, or on all")
+        raise EvaluationError(
+            f"the detections are of several subsets, {counts}: say on which to evaluate, or on all (--subset)"
+        )
     if not named:
-        choices = ", ".join(sorted(str(name) for name in there))
-        raise EvaluationError(f"there are no detections to tell the subset by: name it ({choices})")
+        there_are = " or ".join(sorted(str(name) for name in there))
+        raise EvaluationError(f"there are no detections to tell the subset by: name it (--subset {there_are})")
     (name,) = hit
     return replace(truth, videos=tuple(video for video in truth.videos if video.subset == name)), str(name)

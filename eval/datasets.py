@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from tal_run.eval.annotations import SUBSETS, THUMOS_ENDINGS, GroundTruth, VideoTruth, read
+from tal_run.eval.clip_lists import kinetics_clips, ucf101_clips
+from tal_run.eval.multithumos import read_multithumos
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.video import VideoError, probe
@@ -45,6 +47,7 @@ class Dataset:
         source: where to get it.
         look: of a made data set, its look: it can be made on demand.
         by_class: videos may lie in a folder a class.
+        clips: of trimmed clips: what reads the names of all from the lists in a folder.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Dataset:
     source: str
     look: str | None = None
     by_class: bool = False
+    clips: Callable[[Path], list[str]] | None = None
 
 
 _BY_SUBSET = MappingProxyType({subset: (subset,) for subset in SUBSETS})
@@ -68,7 +72,7 @@ _ACTIVITYNET_VIDEOS = MappingProxyType(
 
 _KINETICS_VIDEOS = MappingProxyType(
     {
-        "training": ("train", "training", "train_256", "replacement/replacement_for_corrupted_k400"),
+        "training": ("train", "training", "train_256"),
         "validation": ("val", "validation", "validate", "val_256"),
         "testing": ("test", "testing"),
     }
@@ -119,6 +123,7 @@ DATASETS: dict[str, Dataset] = {
             annotations=("annotations.csv", "annotations"),
             source="https://github.com/cvdfoundation/kinetics-dataset",
             by_class=True,
+            clips=kinetics_clips,
         ),
         Dataset(
             name="ucf101",
@@ -127,6 +132,7 @@ DATASETS: dict[str, Dataset] = {
             annotations=("annotations.csv", "annotations"),
             source="https://www.crcv.ucf.edu/data/UCF101.php",
             by_class=True,
+            clips=ucf101_clips,
         ),
         Dataset(
             name="synthetic",
@@ -179,7 +185,25 @@ class DatasetFiles:
             DatasetError: none is there.
             AnnotationError: it cannot be true.
         """
-        return read(self.annotations)
+        path = self.annotations
+        if self.dataset.name == "multithumos" and (found := read_multithumos(path)):
+            return found[0]
+        return read(path)
+
+    def annotated(self) -> list[str]:
+        """Names of the videos that its annotations or lists say it has, every subset.
+
+        Raises:
+            DatasetError: there are none.
+            AnnotationError: they cannot be true.
+        """
+        if self.dataset.clips is None:
+            return [video.video_id for video in self.truth().videos]
+        if names := self.dataset.clips(self.folder):
+            return names
+        raise DatasetError(
+            f"{self.folder} holds no lists of {self.dataset.name}'s clips: put them there, from {self.dataset.source}"
+        )
 
     def videos(self, subset: str | None = None) -> dict[str, Path]:
         """Its videos by id (of one subset), as they lie in the folder; sorted.

@@ -170,7 +170,11 @@ def _from_csv(path: Path, lines: Iterable[str], before: int, optional: Sequence[
         if missing == ["score"]:
             raise EvaluationError(f"{path} has no column 'score', so it is ground truth: give the detections")
         if missing:
-            raise EvaluationError(f"{path} has no column {missing[0]!r}: its first line should be {','.join(COLUMNS)}")
+            raise EvaluationError(
+                f"{path} has no column {missing[0]!r}: its first line should be {','.join(COLUMNS)}, with commas between"
+            )
+        if twins := [name for name in COLUMNS if heads.count(name) > 1]:
+            raise EvaluationError(f"{path} has two columns {twins[0]!r}: keep the one that counts")
         places = [heads.index(name) if name in heads else MISSING for name in COLUMNS]
         rows = ((reader.line_num + before - 1, row) for row in reader if row)
         return _from_rows(path, rows, places, width=len(heads))
@@ -233,7 +237,10 @@ def _from_json_lines(path: Path, lines: Iterable[str], first: int, optional: Seq
             lacking = missing[0] if isinstance(entry, dict) else "video_id"
             raise EvaluationError(f"{path}, line {number} has no {lacking!r}: each line needs {', '.join(COLUMNS)}")
         entry["segment"] = [entry["start_s"], entry["end_s"]]
-        if fault := _fault_of_entry(entry, optional) or ("" if isinstance(entry["video_id"], str) else "video_id is no text"):
+        fault = _fault_of_entry(entry, optional)
+        if not fault and not isinstance(entry["video_id"], str):
+            fault = f"video_id is {_shown(entry['video_id'])}: give text"
+        if fault:
             raise EvaluationError(f"{path}, line {number}: {fault}")
         columns.videos.append(columns.video(entry["video_id"]))
         columns.add(entry.get("label", ""), float(entry["start_s"]), float(entry["end_s"]), float(entry["score"]))
@@ -274,7 +281,8 @@ def _from_json(path: Path, text: str, optional: Sequence[str]) -> Detections:
         raise EvaluationError(f"{path} is JSON, but holds no detections: it needs 'results' with a list for each video")
     for video_id, entries in results.items():
         if not isinstance(entries, list):
-            raise EvaluationError(f"{path}: {video_id}: {_shown(entries)} is no list of detections: give [] for none")
+            what = "one detection" if isinstance(entries, _Row) else _shown(entries)
+            raise EvaluationError(f"{path}: {video_id}: {what} is no list of detections: put [] around one, give [] for none")
         for number, entry in enumerate(entries):
             if not isinstance(entry, _Row):
                 raise EvaluationError(f"{path}: {video_id}, detection {number}: {_fault_of_entry(entry, optional)}")

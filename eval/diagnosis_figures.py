@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # right, then KINDS; told apart by people who see no red or no green (Okabe & Ito 2008)
 COLOURS = ("#009e73", "#56b4e9", "#cc79a7", "#e69f00", "#d55e00", "#999999")
 UNITS = {"length": "s", "coverage": "%", "instances": ""}
-TITLES = {"length": "length", "coverage": "share of the video", "instances": "of its class in the video"}
+TITLES = {"length": "length", "coverage": "share of the video", "instances": "number of its class in the video"}
 COLUMNS = ("video_id", "label", "start_s", "end_s", "best_tiou", "best_tiou_of_any")
 ENDINGS = ("svg", "png")
 
@@ -103,6 +103,7 @@ def sorts_figure(diagnosis: Diagnosis) -> Figure:
             axes.set_xticks(range(len(sorts)), labels, rotation=30, ha="right")
             _bare(axes)
         grid[0, column].set_title(TITLES[name])
+    figure.suptitle(f"{diagnosis.protocol}, tIoU {diagnosis.tiou:g}; dashed: all instances")
     grid[0, 0].set_ylabel("mAP, normalised, percent")
     grid[1, 0].set_ylabel("missed, percent")
     return figure

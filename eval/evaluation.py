@@ -140,23 +140,50 @@ def load_case(
     class_agnostic: bool = False,
 ) -> Case:
     """Read, where paths are given, and check; see ``evaluate``. With ``class_agnostic`` detections need no labels."""
-    names: dict[str, str] = {}
-    if not isinstance(ground_truth, GroundTruth):
-        ground_truth, names = read_ground_truth(ground_truth)
-    if isinstance(detections, Mapping):
-        detections = from_results(detections)
-    elif not isinstance(detections, Detections):
-        detections = read_detections(detections, class_agnostic=class_agnostic)
-    return case_of(
+    (case,) = load_cases(
         ground_truth,
-        detections,
+        [detections],
         subset=subset,
         excluded_videos=excluded_videos,
         also=also,
-        class_names=names,
         lenient=lenient,
         class_agnostic=class_agnostic,
     )
+    return case
+
+
+def load_cases(
+    ground_truth: GivenTruth,
+    several: Sequence[GivenDetections],
+    *,
+    subset: str | None = None,
+    excluded_videos: Collection[str] = (),
+    also: Also | None = None,
+    lenient: bool = False,
+    class_agnostic: bool = False,
+) -> list[Case]:
+    """The same for several sets of detections; ground truth is read once, for it may come through a pipe."""
+    names: dict[str, str] = {}
+    if not isinstance(ground_truth, GroundTruth):
+        ground_truth, names = read_ground_truth(ground_truth)
+    cases = []
+    for detections in several:
+        if isinstance(detections, Mapping):
+            detections = from_results(detections)
+        elif not isinstance(detections, Detections):
+            detections = read_detections(detections, class_agnostic=class_agnostic)
+        case = case_of(
+            ground_truth,
+            detections,
+            subset=subset,
+            excluded_videos=excluded_videos,
+            also=also,
+            class_names=names,
+            lenient=lenient,
+            class_agnostic=class_agnostic,
+        )
+        cases.append(case)
+    return cases
 
 
 def result_of(case: Case, rules: Protocol, tious: tuple[float, ...], *, bootstrap: int = 0, seed: int = 0) -> EvaluationResult:

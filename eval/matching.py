@@ -21,6 +21,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tal_run.extractors.errors import TalRunError
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -33,7 +35,12 @@ BoolArray = NDArray[np.bool_]
 Rule = Literal["best", "first", "truth"]
 
 PAIRS_AT_ONCE = 1 << 16  # overlaps computed at a time: what fits into a processor's cache
+MOST_PAIRS = 1 << 26  # held at a time: 1.6 GB, and as much again while they are put together
 UNMATCHED = -1
+
+
+class TooManyPairsError(TalRunError):
+    """So many detections and instances lie on top of one another that their pairs would fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +92,23 @@ def pairs_in_groups(groups: IntArray, truth_groups: IntArray) -> Iterator[tuple[
 def overlapping(
     segments: FloatArray, groups: IntArray, *, truth: FloatArray, truth_groups: IntArray, at_least: float = 0.0
 ) -> Pairs:
-    """Every pair of a detection [M] and an instance [N] of one group that overlap at all, and by ``at_least``."""
+    """Every pair of a detection [M] and an instance [N] of one group that overlap at all, and by ``at_least``.
+
+    Raises:
+        TooManyPairsError: there are more than ``MOST_PAIRS``.
+    """
     kept: list[tuple[IntArray, IntArray, FloatArray]] = []
+    held = 0
     for found, instance in pairs_in_groups(groups, truth_groups):
         tiou = pair_tiou(segments[found], truth[instance])
         enough = np.flatnonzero((tiou >= at_least) & (tiou > 0))
         kept.append((found[enough], instance[enough], tiou[enough]))
+        held += len(enough)
+        if held > MOST_PAIRS:
+            raise TooManyPairsError(
+                f"the detections overlap instances in more than {MOST_PAIRS} pairs: suppress those that lie on one another "
+                "(NMS), or leave out low scores"
+            )
     if not kept:
         return Pairs(found=np.empty(0, np.int64), truth=np.empty(0, np.int64), tiou=np.empty(0))
     return Pairs(

@@ -17,6 +17,9 @@ from tal_run.extractors.weights import WeightsFile
 Interpolation = Literal["swscale", "opencv"]
 Crop = Literal["center", "ten", "whole"]
 Precision = Literal["auto", "bfloat16", "float32"]
+LEAST_FPS, MOST_FPS = 0.001, 1000.0
+MOST_FRAMES = 1024  # in one window
+ANY_LENGTH = range(1, MOST_FRAMES + 1)
 Rows = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
 
@@ -72,8 +75,8 @@ class WindowConfig:
     short: Literal["repeat", "loop", "refuse"] = "repeat"
 
     def __post_init__(self) -> None:
-        fps_is_possible = self.fps is None or 0.001 <= self.fps <= 1000
-        if not (fps_is_possible and 1 <= self.window_frames <= 1024 and 1 <= self.stride_frames <= 1_000_000):
+        fps_is_possible = self.fps is None or LEAST_FPS <= self.fps <= MOST_FPS
+        if not (fps_is_possible and self.window_frames in ANY_LENGTH and 1 <= self.stride_frames <= 1_000_000):
             raise BackboneError(
                 "windows need fps in 0.001..1000, 1 to 1,024 frames each and a stride of 1 to 1,000,000 frames, got "
                 f"fps={self.fps}, window={self.window_frames}, stride={self.stride_frames}"
@@ -84,8 +87,19 @@ class WindowConfig:
             )
 
     def at(self, frame_rate: float) -> WindowConfig:
-        """The same windows in a video of that frame rate: ``fps`` is a number in any case."""
-        return self if self.fps is not None else replace(self, fps=frame_rate)
+        """The same windows in a video of that frame rate: ``fps`` is a number in any case.
+
+        Raises:
+            BackboneError: windows cannot have that rate.
+        """
+        if self.fps is not None:
+            return self
+        if not LEAST_FPS <= frame_rate <= MOST_FPS:
+            raise BackboneError(
+                f"the video has {frame_rate:.6g} frames a second, and windows take {LEAST_FPS:g} to {MOST_FPS:,.0f}: "
+                "give a number with --fps"
+            )
+        return replace(self, fps=frame_rate)
 
     @property
     def rate(self) -> float:
@@ -179,6 +193,7 @@ class Backbone(Protocol):
     streams: ClassVar[tuple[str, ...]]  # what it looks at: "rgb", "flow", in the order of their features
     feature_dim: ClassVar[int]  # of all streams together, each has an equal share
     default_windows: ClassVar[WindowConfig]
+    window_lengths: ClassVar[range]  # frames that its windows may have
     files: ClassVar[tuple[WeightsFile, ...]]  # what has to be found or downloaded
     has_labels: ClassVar[bool]  # whether it names what it sees, or gives features only
     multi_label: ClassVar[bool]  # logits answer one question each (sigmoid); otherwise the classes compete (softmax)
@@ -198,3 +213,19 @@ class Backbone(Protocol):
             frames: RGB, uint8 [T, H, W, 3].
             flow: from each frame to the next, in pixels, float32 [T, H, W, 2]; None: only where ``streams`` has no ``flow``.
         """
+
+
+def check_windows(backbone: Backbone, windows: WindowConfig) -> None:
+    """Refuse windows that a backbone cannot see.
+
+    Raises:
+        BackboneError: they are too short for it, or too long.
+    """
+    lengths = backbone.window_lengths
+    if windows.window_frames in lengths:
+        return
+    possible = f"exactly {lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]:,}"
+    raise BackboneError(
+        f"{backbone.name} sees windows of {possible} frames, not of {windows.window_frames}: leave out --window, or give "
+        f"--window {lengths[0] if windows.window_frames < lengths[0] else lengths[-1]}"
+    )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tal_run.extractors import published_weights
-from tal_run.extractors.backbone import BackboneError, BackboneOptions, Preprocessing, Rows, WindowConfig
+from tal_run.extractors.backbone import MOST_FRAMES, BackboneError, BackboneOptions, Preprocessing, Rows, WindowConfig
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.published_weights import PUBLISHED
 from tal_run.extractors.recipes import InputRecipe, crops, network_input
@@ -47,8 +47,9 @@ class ClipNetwork:
     streams: ClassVar[tuple[str, ...]]
     feature_dim: ClassVar[int]
     layer: ClassVar[str | None] = None  # whose output the features are, where there is a choice
-    takes_any_size: ClassVar[bool] = True
     default_windows: ClassVar[WindowConfig]
+    window_lengths: ClassVar[range]
+    takes_whole: ClassVar[bool] = True  # frames, not crops of one size only
     files: ClassVar[tuple[WeightsFile, ...]]
     has_labels: ClassVar[bool]
     multi_label: ClassVar[bool] = False
@@ -57,6 +58,10 @@ class ClipNetwork:
         entries = [PUBLISHED[name] for name in cls.published.values()]
         cls.streams = tuple(cls.published)
         cls.files = tuple(file for entry in entries for file in (entry.file, entry.mean_file) if file is not None)
+        cls.window_lengths = range(
+            max(entry.recipe.least_frames for entry in entries),
+            min(entry.recipe.most_frames or MOST_FRAMES for entry in entries) + 1,
+        )
         cls.has_labels = all(entry.label_file is not None for entry in entries)
 
     def __init__(
@@ -69,9 +74,10 @@ class ClipNetwork:
         from tal_run.extractors.fast_inference import for_inference, resolved_precision
 
         options = options or BackboneOptions()
+        if options.crop == "whole" and not self.takes_whole:
+            side = PUBLISHED[next(iter(self.published.values()))].recipe.side
+            raise BackboneError(f"{self.name} sees frames of {side} x {side} only, not whole ones: take --crop center or ten")
         precision = resolved_precision(options.precision, options.device)
-        if options.crop == "whole" and not self.takes_any_size:
-            raise BackboneError(f"{self.name} takes frames of one size only: leave --crop whole out, or take ten")
         self.device, self._crop = options.device, options.crop
         self.settings: Mapping[str, str] = {"precision": precision, "crop": options.crop}
         self._recipes: dict[str, InputRecipe] = {stream: PUBLISHED[name].recipe for stream, name in self.published.items()}
@@ -168,7 +174,7 @@ class C3DFc6(ClipNetwork):
     published: ClassVar[Mapping[str, str]] = {"rgb": "c3d"}
     feature_dim = 4096
     layer = "fc6"
-    takes_any_size = False
+    takes_whole = False
     default_windows = _CLIP_AT_NATIVE_FPS
 
     def _see(self, network: Any, clips: Any) -> tuple[Any, Any]:

@@ -85,6 +85,10 @@ class DecoderProcess:
         """The child's process number."""
         return self._process.pid
 
+    def kill(self) -> None:
+        """End the child from any thread: one that waits for a reply gets an error, and ``close`` is still due."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the child at once; harmless when it is over already."""
         if self._stderr.closed:

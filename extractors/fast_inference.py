@@ -49,15 +49,19 @@ def for_inference(network: Network, *, precision: Precision = "auto", device: st
     try:
         return ready.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise BackboneError(f"{type(network).__name__} cannot work on {device!r}: {error}") from error
+        raise BackboneError(f"{type(network).__name__} cannot work on {device!r} ({error}): use --device cpu") from error
 
 
 def resolved_precision(precision: Precision, device: str = "cpu") -> Precision:
     """``bfloat16`` or ``float32``: what ``auto`` comes to on that device, or what was asked for.
 
     Raises:
-        BackboneError: there is no such precision.
+        BackboneError: there is no such precision, or no such kind of device.
     """
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise BackboneError(f"there is no device {device!r}: choose cpu, cuda or, of several GPUs, cuda:1") from error
     if precision == "auto":
         return "bfloat16" if has_bfloat16(device) else "float32"
     if precision not in _DTYPES:

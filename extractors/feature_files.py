@@ -136,9 +136,10 @@ class FeatureFolder:
             OSError: they cannot be written.
         """
         if not np.isfinite(features.data).all() or not (features.logits is None or np.isfinite(features.logits).all()):
+            files = " and ".join(recipe.weights) or "them"
             raise FeatureError(
                 f"the features of {shown(features.video.path)} hold numbers that are none (NaN or infinite), so they were not "
-                f"saved: the weights of {recipe.backbone} may be damaged, see `tal-run weights verify`"
+                f"saved: the weights of {recipe.backbone} may be damaged, so delete {shown(files)} and have them fetched again"
             )
         record_file = self._path(video_id, ENDING)
         record_file.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.backbone import Backbone, BackboneError, Rows, WindowConfig
+from tal_run.extractors.backbone import Backbone, BackboneError, Rows, WindowConfig, check_windows
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.feature_record import FeatureRecord
 from tal_run.extractors.hooks import Hook, ignore_progress
@@ -179,12 +179,14 @@ def extract(
 
     Raises:
         VideoError: the file cannot be read as a video.
-        BackboneError, WeightsError: there is no such backbone, its weights cannot be had, or the video is too short for it.
+        BackboneError, WeightsError: there is no such backbone, its weights cannot be had, or the video or the windows do not
+            suit it.
         FlowError: there is no such way to compute flow, or not on this machine.
     """
     if isinstance(backbone, str):
         backbone = create_backbone(backbone, hook=hook)
     windows = windows or backbone.default_windows
+    check_windows(backbone, windows)
     flow = flow or FlowConfig()
     stream = flow.stream(backbone.device, hook=hook) if "flow" in backbone.streams else None
     wanted = backbone.preprocessing
@@ -207,7 +209,7 @@ def extract(
         )
         frames_seen = 0
         see = _remembering_the_last(backbone)
-        with nullcontext(clips) if stream is None else ahead(clips) as ready:
+        with nullcontext(clips) if stream is None else ahead(clips, stop=reader.stop) as ready:
             for window, frames_seen in cut_into_windows(ready, windows):
                 feature, logit = see(window)
                 data.append(feature)

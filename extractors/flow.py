@@ -302,10 +302,14 @@ def best_backend(name: str, *, params: TVL1Params, device: str) -> str:
     """The backend of that name; for ``auto``, what suits the device best.
 
     Raises:
-        FlowError: there is no backend of that name.
+        FlowError: there is no backend of that name, or it is OpenCV's for GPUs and not on this machine.
     """
     if name != AUTO and name not in BACKENDS:
         raise FlowError(f"there is no flow backend {name!r}: choose one of {', '.join((AUTO, *BACKENDS))}")
+    if name == "opencv-cuda":
+        from tal_run.extractors.flow_opencv import require_cuda
+
+        require_cuda()
     if name != AUTO:
         return name
     if device == "cpu":

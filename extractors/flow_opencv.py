@@ -82,11 +82,7 @@ class OpenCVCudaFlow:
     def __init__(self, options: FlowOptions) -> None:
         import cv2
 
-        if not has_cuda():
-            raise FlowError(
-                f"OpenCV {cv2.__version__} on this machine has no CUDA flow (the wheels of PyPI have none): "
-                "build OpenCV with CUDA and its contributed modules, or use the backend torch"
-            )
+        require_cuda()
         params = options.params
         if params.median > 1:
             logger.info("optical flow: opencv-cuda has no median filter, the one asked for is left out")
@@ -119,6 +115,22 @@ class OpenCVCudaFlow:
                 written += 1
             self._last = matrix
         return flow
+
+
+def require_cuda() -> None:
+    """Refuse a machine whose OpenCV cannot compute TV-L1 on a GPU.
+
+    Raises:
+        FlowError: it cannot.
+    """
+    if has_cuda():
+        return
+    import cv2
+
+    raise FlowError(
+        f"OpenCV {cv2.__version__} on this machine has no CUDA flow (the wheels of PyPI have none): "
+        "build OpenCV with CUDA and its contributed modules, or use the backend torch"
+    )
 
 
 def has_cuda() -> bool:

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.backbone import BackboneError, BackboneOptions, Preprocessing, Rows, WindowConfig
+from tal_run.extractors.backbone import ANY_LENGTH, BackboneError, BackboneOptions, Preprocessing, Rows, WindowConfig
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsFile, locate
 
@@ -70,6 +70,7 @@ class MoViNetA0Stream:
     preprocessing = Preprocessing(short_side=172, crop=(172, 172))
     # 5 frames a second is what A0 was trained at; 8 frames see 1.6 s, a new window each 0.8 s
     default_windows: ClassVar[WindowConfig] = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
+    window_lengths: ClassVar[range] = ANY_LENGTH
 
     def __init__(self, *, options: BackboneOptions | None = None, hook: Hook = ignore_progress) -> None:
         (options or BackboneOptions()).check_plain(self.name)

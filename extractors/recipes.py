@@ -43,6 +43,8 @@ class InputRecipe:
         side: of the square crop.
         mean: subtracted, one a channel; in grey levels 0..255, or pixels of flow. Zero where a mean clip takes its place.
         deviation: then divided by, likewise.
+        least_frames: the shortest clip that the network can see.
+        most_frames: the longest; None: there is none.
         flow_bound: pixels of flow in x or y that count at most.
         bgr: the network wants blue first, as one trained in Caffe on what OpenCV read; all else here is in RGB.
     """
@@ -54,6 +56,8 @@ class InputRecipe:
     side: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    least_frames: int
+    most_frames: int | None = None
     flow_bound: float = 20.0
     bgr: bool = False
 
@@ -68,12 +72,25 @@ class InputRecipe:
 
 
 # Carreira & Zisserman's code: x * 2 / 255 - 1, and flow / 20 after clipping
-I3D_RGB = InputRecipe(stream="rgb", frames=16, fps=25.0, size=256, side=224, mean=(127.5,) * 3, deviation=(127.5,) * 3)
-I3D_FLOW = InputRecipe(stream="flow", frames=16, fps=25.0, size=256, side=224, mean=(0.0,) * 2, deviation=(20.0,) * 2)
+I3D_RGB = InputRecipe(
+    stream="rgb", frames=16, fps=25.0, size=256, side=224, mean=(127.5,) * 3, deviation=(127.5,) * 3, least_frames=9
+)
+I3D_FLOW = InputRecipe(
+    stream="flow", frames=16, fps=25.0, size=256, side=224, mean=(0.0,) * 2, deviation=(20.0,) * 2, least_frames=9
+)
 # Tran et al. subtract the mean clip of Sports-1M, which is a file of its own (``published_weights.mean_clip``) and is known for
 # the centre crop only, so that it stands in for the others' too; their weights come from Caffe
 C3D_RGB = InputRecipe(
-    stream="rgb", frames=16, fps=None, size=(128, 171), side=112, mean=(0.0,) * 3, deviation=(1.0,) * 3, bgr=True
+    stream="rgb",
+    frames=16,
+    fps=None,
+    size=(128, 171),
+    side=112,
+    mean=(0.0,) * 3,
+    deviation=(1.0,) * 3,
+    least_frames=16,
+    most_frames=16,
+    bgr=True,
 )
 # Qiu et al.: 182 x 242, 160 x 160 of it, less ImageNet's means as Caffe has them; of flow, 8-bit pictures of -20..20 less 128.
 # The port declares means and deviations of 0..1 too, but never applied them.
@@ -85,13 +102,23 @@ P3D_RGB = InputRecipe(
     side=160,
     mean=(123.0, 117.0, 104.0),
     deviation=(1.0,) * 3,
+    least_frames=16,
 )
 P3D_FLOW = InputRecipe(
-    stream="flow", frames=16, fps=None, size=(182, 242), side=160, mean=(20 / 255,) * 2, deviation=(40 / 255,) * 2
+    stream="flow",
+    frames=16,
+    fps=None,
+    size=(182, 242),
+    side=160,
+    mean=(20 / 255,) * 2,
+    deviation=(40 / 255,) * 2,
+    least_frames=16,
 )
 
 
-def _of_the_hub(*, frames: int, every: int, side: int = 256) -> InputRecipe:
+def _of_the_hub(
+    *, frames: int, every: int, side: int = 256, least_frames: int | None = None, most_frames: int | None = None
+) -> InputRecipe:
     """``frames`` x ``every`` in the words of PyTorchVideo's model zoo: so many frames, spread over so many times as many.
 
     The first and the last of these (of 30 a second) are among them, so that 8 x 8, of 64, are 9 apart.
@@ -104,6 +131,8 @@ def _of_the_hub(*, frames: int, every: int, side: int = 256) -> InputRecipe:
         side=side,
         mean=(0.45 * 255,) * 3,
         deviation=(0.225 * 255,) * 3,
+        least_frames=least_frames or frames,
+        most_frames=most_frames,
     )
 
 
@@ -113,11 +142,11 @@ def _of_the_hub(*, frames: int, every: int, side: int = 256) -> InputRecipe:
 HUB: dict[str, InputRecipe] = {
     "i3d_r50": _of_the_hub(frames=8, every=8),
     "slow_r50": _of_the_hub(frames=8, every=8),
-    "slowfast_r50": _of_the_hub(frames=32, every=2),
+    "slowfast_r50": _of_the_hub(frames=32, every=2, most_frames=32),
     "x3d_s": _of_the_hub(frames=13, every=6, side=182),
     "x3d_m": _of_the_hub(frames=16, every=5),
-    "r2plus1d_r50": _of_the_hub(frames=16, every=4),
-    "csn_r101": _of_the_hub(frames=32, every=2),
+    "r2plus1d_r50": _of_the_hub(frames=16, every=4, least_frames=13),
+    "csn_r101": _of_the_hub(frames=32, every=2, least_frames=25),
 }
 
 

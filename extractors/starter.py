@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.extractors.backbone import BackboneError, BackboneOptions, Preprocessing, Rows, WindowConfig
+from tal_run.extractors.backbone import ANY_LENGTH, BackboneError, BackboneOptions, Preprocessing, Rows, WindowConfig
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsError, WeightsFile, sha256_of
@@ -84,6 +84,7 @@ class Starter:
     feature_dim: ClassVar[int] = 256
     preprocessing = PREPROCESSING
     default_windows: ClassVar[WindowConfig] = WINDOWS
+    window_lengths: ClassVar[range] = ANY_LENGTH
     files: ClassVar[tuple[WeightsFile, ...]] = ()
     multi_label: ClassVar[bool] = True  # a sigmoid a class, not a softmax over them
 
@@ -108,7 +109,7 @@ class Starter:
         try:
             self._network = weights.network.to(options.device)
         except (RuntimeError, AssertionError) as error:
-            raise BackboneError(f"the starter cannot work on {options.device!r}: {error}") from error
+            raise BackboneError(f"the starter cannot work on {options.device!r} ({error}): use --device cpu") from error
         self.device = options.device
         self.settings: Mapping[str, str] = {}
 

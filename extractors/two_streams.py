@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
@@ -52,7 +52,7 @@ class FlowConfig:
         """What is to be remembered of it: the backend that the device leads to, and all parameters.
 
         Raises:
-            FlowError: there is no such backend.
+            FlowError: there is no such backend, or not on this machine.
         """
         parameters = {name.rstrip("_"): value for name, value in asdict(self.params).items()}
         backend = best_backend(self.backend, params=self.params, device=device)
@@ -108,12 +108,15 @@ def _cropped(pixels: Pixels, crop: tuple[int, int] | None) -> Pixels:
 
 
 @contextmanager
-def ahead(items: Iterator[Item], *, most: int = CHUNKS_AHEAD) -> Generator[Iterator[Item]]:
+def ahead(
+    items: Iterator[Item], *, most: int = CHUNKS_AHEAD, stop: Callable[[], None] = lambda: None
+) -> Generator[Iterator[Item]]:
     """Let a thread of its own fetch items before they are asked for.
 
     Args:
         items: what is fetched; what it raises is raised where the item is asked for.
         most: items that may wait.
+        stop: called on leaving; ends what the thread may be waiting for.
 
     Yields:
         The items. On leaving, the thread stops after the item in hand, and is waited for.
@@ -155,4 +158,5 @@ def ahead(items: Iterator[Item], *, most: int = CHUNKS_AHEAD) -> Generator[Itera
         yield received()
     finally:
         is_over.set()
+        stop()
         thread.join()

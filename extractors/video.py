@@ -175,7 +175,7 @@ class Video:
 
     `decoder` is the library in use, decord or pyav; `frames` chooses it.
 
-    Not for several threads at once.
+    Not for several threads at once, but for `stop`.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, decoder: str, limits: DecodeLimits, command: Sequence[str]) -> None:
@@ -204,6 +204,12 @@ class Video:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def stop(self) -> None:
+        """End the decoder from any thread: one that waits for frames gets an error. `close` is still due."""
+        self._is_closed = True
+        for process in tuple(self._processes):
+            process.kill()
 
     def close(self) -> None:
         """End the decoder at once; no frames come any more."""

@@ -81,9 +81,10 @@ def locate(*files: WeightsFile, hook: Hook = ignore_progress, pin_first: bool = 
     """
     found = {weights: _find(weights) for weights in files}
     missing = [weights for weights in files if found[weights] is None]
+    if by_hand := [weights for weights in missing if weights.url is None]:
+        raise WeightsError("; ".join(map(_where_to_put, by_hand)))
     for weights in missing:
-        if weights.url is None:
-            raise WeightsError(_where_to_put(weights))
+        assert weights.url is not None
         try:
             found[weights] = _download(weights, weights.url, hook)
         except (OSError, http.client.HTTPException) as error:

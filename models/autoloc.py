@@ -15,7 +15,7 @@ x2 - x1 + 1 of them); what is found therefore goes from x1 to x2 + 1 as borders.
 Open in the paper, whose supplement we do not have, or otherwise in the authors' code (``AUTHORS_CODE``):
 
 - *S* is an UntrimmedNet trained beforehand, pictures and flow each with a network of its own. Here its two layers a stream are
-  learnt on given features, by UntrimmedNet's soft selection (Wang et al., CVPR 2017): the video's class distribution is the
+  learnt on given features, by soft selection after UntrimmedNet (Wang et al., CVPR 2017): the video's class distribution is the
   snippets' softmax scores, weighted by the softmax of attention over time, and its cross-entropy with the labels is minimised.
   The first ``classification_iterations`` train S only, the rest B only; Adam and its rate are a choice of this module.
 - *The gate.* The paper sets scores to 0 where attention is lower than 7. Softmax takes no notice of a constant, so such a
@@ -29,8 +29,8 @@ Open in the paper, whose supplement we do not have, or otherwise in the authors'
   small, N(0, 0.01) (their code). Batch normalization counts the snippets of the videos, not the padding.
 - *The loss* is the sum over the predictions that are kept in the paper; in their code, and here by default, the mean of
   (OIC + 1) / 2 over them. At the paper's learning rate the sum drives all boundaries apart within some tens of videos: measured
-  on made features, where the mean leaves every action found and makes fewer and closer segments. Their code also keeps OIC up
-  to 0.4 instead of -0.3. One video a batch, drawn at random; the paper goes through all of them once.
+  on made features, where the mean leaves every action found, by fewer segments. Their code also keeps OIC up to 0.4 instead of
+  -0.3. One video a batch, drawn at random; the paper goes through all of them once.
 - *Not taken over*: their configuration for THUMOS14 chooses anchors by OIC times the likelihood of the length, fitted to the
   true segments of the validation set, which is not learning from labels of videos.
 - *Ablations* (5.4): ``proposals="all"`` is OIC selection: every segment there is competes, whatever is active at its middle.
@@ -52,7 +52,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from tal_run.models.head import Batch, Found, Head, HeadError, Step, found
+from tal_run.models.head import Batch, Found, Head, HeadError, Step, found, labelled_videos
 from tal_run.models.postprocess import nms
 from tal_run.models.wtalc import is_inside
 
@@ -242,14 +242,14 @@ def soft_selection_loss(class_logits: Tensor, attention: Tensor, lengths: Tensor
         class_logits: [B, S, T, K].
         attention: [B, S, T].
         lengths: [B], at least 1.
-        labels: 0 and 1 [B, K], one at least in each row.
+        labels: 0 and 1 [B, K]; a video without any adds nothing.
 
     Returns:
         Scalar, the mean over streams and videos.
     """
     attended = _over_time(attention, lengths)[..., None] + class_logits.log_softmax(dim=3)  # [B, S, T, K]
     of_video = torch.where(is_inside(lengths, attention.shape[2])[:, None], attended, -torch.inf).logsumexp(dim=2)
-    wanted = labels / labels.sum(dim=1, keepdim=True)
+    wanted = labels / labels.sum(dim=1, keepdim=True).clamp(min=1)
     return -(wanted[:, None] * of_video).sum(dim=2).mean()
 
 
@@ -473,8 +473,8 @@ def direct_optimization(
 
 
 def sample(labels: ArrayLike, config: AutoLocConfig, *, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A batch: one video, any of those with labels [V, K]."""
-    return rng.integers(len(np.asarray(labels)), size=1)
+    """A batch: one video, any of those that have one of the labels [V, K]. Raises HeadError: none has."""
+    return rng.choice(labelled_videos(labels), 1)
 
 
 def steps(network: nn.Module, config: AutoLocConfig) -> tuple[Step, ...]:

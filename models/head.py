@@ -263,6 +263,18 @@ def needs_of(features: Features) -> FeatureNeeds:
     )
 
 
+def labelled_videos(labels: ArrayLike) -> NDArray[np.int64]:
+    """The videos that have any of the labels [V, C], which is what there is to learn from.
+
+    Raises:
+        HeadError: none has.
+    """
+    labelled = np.flatnonzero((np.asarray(labels) > 0).any(axis=1))
+    if not len(labelled):
+        raise HeadError("none of the videos has a label to learn from: check the annotations, and the subset")
+    return labelled
+
+
 def make_batch(
     videos: Sequence[TrainingVideo], *, num_classes: int, rng: np.random.Generator, max_snippets: int | None = None
 ) -> Batch:

@@ -1,7 +1,7 @@
 """WSAD: Weakly Supervised Temporal Action Localization Using Deep Metric Learning.
 
-Islam & Radke, WACV 2020 (arXiv:2001.07793). Videos' labels are all it learns from. Blocks of a minute or less must name them
-(balanced cross-entropy), and what is attended to for a label must lie together in all videos that have it, apart from the
+Islam & Radke, WACV 2020 (arXiv:2001.07793). Videos' labels are all it learns from. Some block of a video must show each of
+them (balanced cross-entropy), and what is attended to for a label must lie together in all videos that have it, apart from the
 rest of them, by a metric that is the label's own: its row of the classifier's weights.
 
     features x [T, D] -> u = dropout(ReLU(W x + b)) [T, D] -> class scores s = phi_kappa(W_f u + b_f) [T, C]
@@ -312,7 +312,7 @@ def loss(outputs: Outputs[Tensor], batch: Batch, *, config: WSADConfig) -> dict[
         if config.classifier == "bce":
             classification = -(labels * present + (1 - labels) * absent).mean()
         else:
-            wanted = labels / labels.sum(dim=1, keepdim=True)
+            wanted = labels / labels.sum(dim=1, keepdim=True).clamp(min=1)
             classification = -(wanted * (present - absent).log_softmax(dim=1)).sum(dim=1).mean()
     losses = {"classification": config.classification_weight * classification}
     if config.metric_loss != "none":

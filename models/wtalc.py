@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from tal_run.models.head import Batch, Found, Head, HeadError, Step, found
+from tal_run.models.head import Batch, Found, Head, HeadError, Step, found, labelled_videos
 from tal_run.models.thresholds import K_DIVISOR, k_max_mean, largest_within, second_stage_segments
 
 A = TypeVar("A")
@@ -127,14 +127,14 @@ def k_max_mil_loss(logits: Tensor, lengths: Tensor, labels: Tensor, *, k_divisor
     Args:
         logits: A [B, T, C].
         lengths: [B], at least 1.
-        labels: 0 and 1 [B, C], one at least in each row.
+        labels: 0 and 1 [B, C]; a video without any adds nothing.
         k_divisor: k = ceil(length / k_divisor).
 
     Returns:
         Scalar, the mean over videos.
     """
     scores = top_k_mean(logits, lengths, -(-lengths // k_divisor))  # s [B, C]
-    wanted = labels / labels.sum(dim=1, keepdim=True)
+    wanted = labels / labels.sum(dim=1, keepdim=True).clamp(min=1)
     return -(wanted * scores.log_softmax(dim=1)).sum(dim=1).mean()
 
 
@@ -232,7 +232,7 @@ def decode(outputs: Outputs[NDArray[np.float32]], config: WTALCConfig) -> Found:
 
 
 def sample(labels: ArrayLike, config: WTALCConfig, *, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A batch's videos [B]: pairs that share a label first, then any.
+    """A batch's videos [B]: pairs that share a label first, then any that have one.
 
     Args:
         labels: 0 and 1 [V, C].
@@ -240,14 +240,15 @@ def sample(labels: ArrayLike, config: WTALCConfig, *, rng: np.random.Generator) 
         rng: what draws.
 
     Raises:
-        HeadError: pairs are wanted, and no label occurs in two videos.
+        HeadError: pairs are wanted, and no label occurs in two videos; or no video has any.
     """
     occurs = np.asarray(labels) > 0
+    labelled = labelled_videos(occurs)
     frequent = np.flatnonzero(occurs.sum(axis=0) >= 2)
     if config.pairs and not len(frequent):
         raise HeadError("W-TALC learns from pairs of videos, and no label occurs in two: give more videos, or pairs=0")
     drawn = [rng.choice(np.flatnonzero(occurs[:, rng.choice(frequent)]), 2, replace=False) for _ in range(config.pairs)]
-    drawn.append(rng.integers(len(occurs), size=config.batch_size - 2 * config.pairs))
+    drawn.append(rng.choice(labelled, config.batch_size - 2 * config.pairs))
     return np.concatenate(drawn).astype(np.int64)
 
 

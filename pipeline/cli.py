@@ -345,6 +345,8 @@ def features(
     def make(video: str, *, hook: Hook) -> feature_batch.Outcome:
         outcome = batch.make(video, names[video], hook=hook)
         display.say(outcome.line)
+        for note in outcome.notes:
+            display.say(f"{video}: note: {note}")
         return outcome
 
     if len(devices) == 1:
@@ -432,6 +434,7 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Scre
         What was made of each video that was watched, and the exit status.
     """
     from tal_run.extractors.errors import TalRunError
+    from tal_run.extractors.wire import printable
 
     done: dict[str, Result] = {}
     for path in paths:
@@ -439,8 +442,10 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Scre
             with display.progress(path if len(paths) > 1 else None) as hook:
                 done[path] = watch(path, hook=hook)
         except TalRunError as error:
-            display.error(str(error))
-        except (OSError, ValueError, OverflowError, MemoryError) as error:
+            # what is wrong with a video for this network says nothing of which video it is
+            is_named = printable(path) in str(error) or path in str(error)
+            display.error(str(error) if is_named or len(paths) == 1 else f"{path}: {error}")
+        except Exception as error:  # noqa: BLE001 - torch, OpenCV and others raise what they like
             # not foreseen, and no reason to lose the other videos
             display.error(f"{path} could not be watched ({type(error).__name__}: {error}); please report this")
         except KeyboardInterrupt:

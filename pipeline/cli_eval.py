@@ -28,7 +28,12 @@ NAMES = ("thumos14", "activitynet", "wtalc", "wsad", "mexaction2", "multithumos"
 
 @click.command("eval")
 @click.argument("files", nargs=-1, metavar="[A [B]]")
-@click.option("--ground-truth", required=True, metavar="PATH", help="ActivityNet JSON, THUMOS's folder of text files, or CSV.")
+@click.option(
+    "--ground-truth",
+    required=True,
+    metavar="PATH",
+    help="ActivityNet's or MultiTHUMOS's JSON, THUMOS's folder of text files, or CSV.",
+)
 @click.option("--detections", "named", multiple=True, metavar="FILE", help="ActivityNet's results, JSON lines, CSV or THUMOS.")
 @click.option(
     "--protocol", "protocol", type=click.Choice([*NAMES, ALL]), help="Whose rules to reckon by; all: beside one another."
@@ -53,6 +58,12 @@ NAMES = ("thumos14", "activitynet", "wtalc", "wsad", "mexaction2", "multithumos"
     "--proposals", is_flag=True, help="Instead of mAP: how many instances are covered, whatever the class (AR@AN, AUC)."
 )
 @click.option(
+    "--most",
+    type=click.FloatRange(0, min_open=True),
+    metavar="AN",
+    help="With --proposals: the largest average number of them a video. [default: 100, ActivityNet's; for THUMOS14 up to 1000]",
+)
+@click.option(
     "--diagnose", "folder", metavar="DIR", help="Say what goes wrong, at tIoU 0.5 or the one given; figures go there."
 )
 @click.option("--per-class", is_flag=True, help="Print each class's AP, too.")
@@ -71,6 +82,7 @@ def evaluate(
     bootstrap: int,
     seed: int,
     proposals: bool,
+    most: float | None,
     folder: str | None,
     per_class: bool,
     as_json: bool,
@@ -99,24 +111,33 @@ def evaluate(
         options = {"subset": subset, "excluded_videos": excluded, "also": _also(also), "lenient": lenient}
         if proposals and protocol:
             raise WrongUse(f"--proposals has rules of its own: leave out --protocol {protocol}")
+        if most is not None and not proposals:
+            raise WrongUse("--most is a number of proposals: it goes with --proposals")
         if not proposals and protocol is None:
             raise WrongUse(f"say by whose rules to reckon: --protocol {', '.join(NAMES)} or {ALL}")
         if folder is not None and (len(found) > 1 or protocol in (None, ALL)):
             raise WrongUse("--diagnose takes one file of detections and one protocol")
+        if per_class and (proposals or len(found) > 1):
+            raise WrongUse(
+                "--per-class takes one file of detections and a protocol: proposals and comparisons are of all classes"
+            )
         cases = _cases(ground_truth, found, {**options, "class_agnostic": proposals})
         for path, case in zip(found, cases, strict=True):
             for note in case.notes:
                 display.say(f"note: {f'{path}: ' if len(cases) > 1 else ''}{note}")
+        if bootstrap and protocol and len(cases[0].video_ids) == 1:
+            display.say("note: one video has no interval, for all samples of it are alike")
         if protocol is None:
-            _proposals(cases, found, tious, as_json=as_json)
+            _proposals(cases, found, tious, most=most, as_json=as_json)
             return
         chosen = _protocols(protocol, cases[0], display)
         thresholds = {rules.name: tious or (TENTHS if protocol == ALL else rules.tious) for rules in chosen}
         if len(cases) == 2:
             _compare(cases, found, chosen, thresholds, samples=bootstrap, seed=seed, as_json=as_json)
             return
-        results = _results(cases[0], chosen, thresholds, bootstrap, seed)
+        # first what may not be writable: samples take time
         diagnosis = None if folder is None else _diagnosis(cases[0], chosen[0], tious, Path(folder), display)
+        results = _results(cases[0], chosen, thresholds, bootstrap, seed)
     if as_json:
         documents = {result.protocol: eval_tables.document(result) for result in results}
         if diagnosis:
@@ -135,9 +156,9 @@ def evaluate(
 
 
 def _cases(ground_truth: str, found: Sequence[str], options: Mapping[str, Any]) -> list[Case]:
-    from tal_run.eval.evaluation import load_case
+    from tal_run.eval.evaluation import load_cases
 
-    return [load_case(ground_truth, path, **options) for path in found]
+    return load_cases(ground_truth, found, **options)
 
 
 def _results(
@@ -199,7 +220,12 @@ def _diagnosis(case: Case, rules: Protocol, tious: tuple[float, ...] | None, fol
     from tal_run.eval.diagnosis_figures import write_diagnosis
 
     diagnosis = diagnose(case, rules, tiou=tious[0] if tious and len(tious) == 1 else DIAGNOSED_TIOU)
-    files = write_diagnosis(diagnosis, folder)
+    try:
+        files = write_diagnosis(diagnosis, folder)
+    except OSError as error:
+        raise WrongUse(
+            f"cannot write into {folder} ({error.strerror}): give --diagnose a folder that can be written to"
+        ) from error
     display.say(f"wrote {', '.join(path.name for path in files)} into {folder}")
     return diagnosis
 
@@ -226,13 +252,15 @@ def _compare(
     eval_tables.comparisons(done, found)
 
 
-def _proposals(cases: Sequence[Case], found: Sequence[str], tious: tuple[float, ...] | None, *, as_json: bool) -> None:
-    from tal_run.eval.proposals import evaluate_proposals
+def _proposals(
+    cases: Sequence[Case], found: Sequence[str], tious: tuple[float, ...] | None, *, most: float | None, as_json: bool
+) -> None:
+    from tal_run.eval.proposals import MOST, evaluate_proposals
     from tal_run.eval.protocols import ACTIVITYNET_TIOUS
 
-    results = [evaluate_proposals(case, tious=tious or ACTIVITYNET_TIOUS) for case in cases]
+    results = [evaluate_proposals(case, most=most or MOST, tious=tious or ACTIVITYNET_TIOUS) for case in cases]
     if as_json:
         documents = [{**asdict(result), "recall": eval_tables.keyed(result.recall)} for result in results]
         eval_tables.print_json(documents[0] if len(documents) == 1 else dict(zip(("first", "second"), documents, strict=True)))
         return
-    eval_tables.proposal_results(results, found)
+    eval_tables.proposal_results(results, found, most=most or MOST)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tal_run.eval.evaluation import EvaluationResult
     from tal_run.eval.proposals import ProposalResult
 
-SHOWN_NUMBERS = (1, 5, 10, 50, 100)  # average numbers of proposals a video, as ActivityNet's tables have them
+# average numbers of proposals a video, as ActivityNet's tables have them, and THUMOS14's
+SHOWN_NUMBERS = (1, 5, 10, 50, 100, 200, 500, 1000)
 
 Row = Sequence[str]
 
@@ -106,13 +107,13 @@ def _gain(difference: Difference) -> Row:
     return [f"{100 * difference.value:+.2f}", f"{low} to {high}", f"{100 * difference.share_better:.1f} %"]
 
 
-def proposal_results(results: Sequence[ProposalResult], files: Sequence[str]) -> None:
-    """Average recall: a row a figure, a column a file."""
+def proposal_results(results: Sequence[ProposalResult], files: Sequence[str], *, most: float) -> None:
+    """Average recall, with up to ``most`` proposals a video: a row a figure, a column a file."""
     for name, path, result in zip("AB", files, results, strict=False):
         is_one = f"{name} = {_shown(path)}: " if len(results) > 1 else ""
         click.echo(f"{is_one}{_counts(result)}, {_counted(result.proposals, 'proposal')}")
     rows = [["AUC", *(_percent(result.auc) for result in results)]]
-    rows += [[f"AR@{n}", *(_percent(result.average_recall_at(n)) for result in results)] for n in SHOWN_NUMBERS]
+    rows += [[f"AR@{n}", *(_percent(result.average_recall_at(n)) for result in results)] for n in SHOWN_NUMBERS if n <= most]
     rows += [[f"recall at tIoU {tiou:g}", *(_percent(r.recall[tiou]) for r in results)] for tiou in results[0].recall]
     _table([["percent", *("AB" if len(results) > 1 else ["all"])], *rows], left=True)
 

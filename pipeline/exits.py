@@ -28,5 +28,7 @@ def errors_as_wrong_use() -> Iterator[None]:
 
     try:
         yield
+    except BrokenPipeError:
+        raise  # who reads along has seen enough (`| head`): click ends quietly
     except (TalRunError, OSError, ValueError) as error:
         raise WrongUse(str(error)) from error

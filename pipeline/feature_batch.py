@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tal_run.eval.annotations import AnnotationError
 from tal_run.eval.datasets import DatasetError, DatasetFiles
-from tal_run.extractors.backbone import Backbone, WindowConfig
+from tal_run.extractors.backbone import Backbone, WindowConfig, check_windows
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.feature_record import FeatureRecipe
 from tal_run.extractors.features import FeatureError, extract
@@ -30,10 +30,11 @@ MISSING_FILE = "missing_files.txt"  # as OpenTAD's configurations call it
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done about one video: one of the three kinds, and a line about it."""
+    """What was done about one video: one of the three kinds, a line about it, and sentences on damage and padding."""
 
     kind: str
     line: str
+    notes: tuple[str, ...] = ()
 
 
 class FeatureBatch:
@@ -50,6 +51,8 @@ class FeatureBatch:
 
     Raises:
         OutputError: the one file of all features would be written over what was not written here.
+        BackboneError: the windows are too short for the network, or too long.
+        FlowError: there is no such way to compute flow, or not on this machine.
         FeatureError: who reads the folder's layout takes other windows for granted, or the folder has another layout.
     """
 
@@ -66,6 +69,7 @@ class FeatureBatch:
     ) -> None:
         self._folder, self._backbone, self._decoder, self._again = folder, backbone, decoder, again
         self._windows = windows or backbone.default_windows
+        check_windows(backbone, self._windows)
         self._flow = flow or FlowConfig()
         self._flow_recipe = self._flow.recipe(backbone.device) if "flow" in backbone.streams else None
         self._inputs = frozenset(map(realpath, inputs))
@@ -113,7 +117,9 @@ class FeatureBatch:
         with _writing(file):
             self._folder.save(video_id, found, recipe)
         line = f"{file}: {found.data.shape[0]} x {found.data.shape[1]}"
-        return Outcome(MADE_AGAIN, f"{line}, {MADE_AGAIN}: {fault}") if was_there else Outcome(MADE, line)
+        if was_there:
+            return Outcome(MADE_AGAIN, f"{line}, {MADE_AGAIN}: {fault}", found.notes)
+        return Outcome(MADE, line, found.notes)
 
     def _check_targets(self, targets: Iterable[Path], foreign: Path | None) -> None:
         """Refuse to write over a video, ever, and over what is not tal-run's, unless everything is to be made again."""
@@ -176,7 +182,7 @@ def list_missing(files: DatasetFiles, there: Collection[str], folder: Path) -> s
         OutputError: the list cannot be written.
     """
     try:
-        annotated = [video.video_id for video in files.truth().videos]
+        annotated = files.annotated()
     except (DatasetError, AnnotationError) as error:
         return f"note: which videos are missing cannot be told: {error}"
     # ActivityNet's files have a prefix that its annotations have not

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 from tal_run.pipeline.cli import main
@@ -125,7 +126,8 @@ def shell_commands() -> list[str]:
 def test_commands_that_are_not_run_are_understood(command: str) -> None:
     program, name, *arguments = shlex.split(command)
     assert program == "tal-run"
-    main.commands[name].make_context(name, arguments)
+    parent = click.Context(main, info_name=program, **main.context_settings)  # who has the settings for -h
+    main.commands[name].make_context(name, arguments, parent=parent)
 
 
 def test_the_python_example_runs(folder: Path) -> None:

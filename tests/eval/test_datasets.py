@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tal_run.eval import datasets
-from tal_run.eval.annotations import GroundTruth, Instance, VideoTruth, write_activitynet, write_thumos
+from tal_run.eval.annotations import AnnotationError, GroundTruth, Instance, VideoTruth, write_activitynet, write_thumos
 from tal_run.eval.datasets import DATASETS, DatasetError, DatasetFiles, check, find
 
 
@@ -55,6 +55,28 @@ def test_trimmed_clips_may_lie_in_a_folder_a_class(name: str, paths: tuple[str, 
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     assert sorted(find(name, tmp_path).videos().values()) == sorted(tmp_path / path for path in paths)
+
+
+def test_trimmed_clips_are_those_of_the_published_lists(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "val.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nabseiling,0wR5jVB-WPk,417,427,val\nzumba,-_x,3.0,13.0,val\n"
+    )
+    (tmp_path / "annotations" / "notes.csv").write_text("a,b\n1,2\n")
+    assert find("kinetics", tmp_path).annotated() == ["-_x_000003_000013", "0wR5jVB-WPk_000417_000427"]
+    (tmp_path / "annotations" / "val.csv").write_text("label,youtube_id,time_start,time_end,split\nzumba,x,,13,val\n")
+    with pytest.raises(AnnotationError, match=r"val\.csv, line 2: no clip's times"):
+        find("kinetics", tmp_path).annotated()
+
+    (tmp_path / "ucfTrainTestlist").mkdir()
+    (tmp_path / "ucfTrainTestlist" / "trainlist01.txt").write_text("Archery/v_Archery_g08_c01.avi 1\n\n")
+    (tmp_path / "ucfTrainTestlist" / "testlist01.txt").write_text("Archery/v_Archery_g01_c01.avi\r\n")
+    assert find("ucf101", tmp_path).annotated() == ["v_Archery_g01_c01", "v_Archery_g08_c01"]
+
+
+def test_without_lists_it_is_said_where_they_come_from(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no lists of ucf101's clips: put them there, from https"):
+        find("ucf101", tmp_path).annotated()
 
 
 def test_two_clips_of_one_name_are_an_error(tmp_path: Path) -> None:

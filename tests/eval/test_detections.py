@@ -117,6 +117,9 @@ def test_what_detect_returns_is_taken() -> None:
         ('{"results": {"a": [{"label": 7, "score": 1, "segment": [0, 1]}]}}', ["a, detection 0", "label is 7"]),
         ('{"results": {"a": [0]}}', ["a, detection 0", "0 is no detection"]),
         ('{"results": {"a": 1}}', ["a: 1 is no list"]),
+        ('{"results": {"a": {"label": "x", "score": 1, "segment": [0, 1]}}}', ["a: one detection is no list", "put [] around"]),
+        (as_csv().replace(",score", ",score,score"), ["two columns 'score'", "keep the one"]),
+        (as_csv().replace(",", "\t"), ["no column 'video_id'", "with commas between"]),
         ('{"results": {"a": [], "a": []}}', ["'a' is listed twice"]),
         ('{"results": []}', ["needs 'results'"]),
         ("[1, 2]", ["needs 'results'"]),
@@ -124,7 +127,10 @@ def test_what_detect_returns_is_taken() -> None:
         ('{"results": ', ["broken JSON"]),
         ("[" * 100_000, ["broken JSON"]),
         (as_json_lines() + '{"video_id": "a"}\n', ["line 4", "no 'label'"]),
-        (as_json_lines() + '{"video_id": 1, "label": "x", "start_s": 0, "end_s": 1, "score": 1}\n', ["line 4", "no text"]),
+        (
+            as_json_lines() + '{"video_id": 1, "label": "x", "start_s": 0, "end_s": 1, "score": 1}\n',
+            ["line 4", "video_id is 1: give text"],
+        ),
         (as_json_lines() + "nonsense\n", ["line 4", "broken JSON"]),
     ],
 )
@@ -264,16 +270,6 @@ def test_every_form_of_ground_truth_gives_the_same(tmp_path: Path) -> None:
     assert results[0].per_class == results[1].per_class == results[2].per_class
 
 
-def test_multithumos_in_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "multithumos.json"
-    path.write_text('{"v": {"subset": "testing", "duration": 9.0, "actions": [[12, 1.0, 3.0], [7, 2.0, 12.5]]}}')
-    found, _ = read_ground_truth(path)
-    assert [(i.label, i.start_s, i.end_s) for i in found.videos[0].instances] == [("12", 1.0, 3.0), ("7", 2.0, 12.5)]
-    path.write_text('{"v": {"subset": "testing", "duration": 9.0, "actions": [[12, 1.0]]}}')
-    with pytest.raises(EvaluationError, match="v cannot be read"):
-        read_ground_truth(path)
-
-
 def test_a_list_of_classes_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "LongJump_test.txt").write_text("v1 1.0 2.0\n")
     for text, said in (("51 Long Jump\n", "line 1 is '51 Long Jump'"), ("51 A\n51 B\n", "line 2: class 51 has two names")):
@@ -287,3 +283,18 @@ def test_columns_are_small() -> None:
     columns = (found.videos, found.classes, found.segments, found.scores)
     assert sum(column.nbytes for column in columns) == 10 * 40
     assert found.segments.dtype == np.float64
+
+
+@pytest.mark.parametrize("times", ["0,1e308", "1e10,2e10"])
+def test_ground_truth_beyond_any_video_is_said(times: str, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text(f"video_id,label,start_s,end_s\na,run,{times}\n")
+    with pytest.raises(EvaluationError, match=r"ground truth of a has a segment from .*, beyond any video: give seconds"):
+        evaluate(tmp_path / "truth.csv", {"a": [Detection(0.0, 1.0, "run", 0.5)]}, protocol="multithumos")
+
+
+def test_a_label_to_count_as_is_one_that_is_there(tmp_path: Path) -> None:
+    found = {"a": [Detection(1.0, 2.0, "sport", 0.5)]}
+    (tmp_path / "truth.csv").write_text("video_id,label,start_s,end_s\na,run,1,2\na,jump,4,5\n")
+    with pytest.raises(EvaluationError, match=r"'spotr', as which instances should count, .*did you mean 'sport'"):
+        evaluate(tmp_path / "truth.csv", found, protocol="activitynet", also={"run": ["spotr"]})
+    assert evaluate(tmp_path / "truth.csv", found, protocol="activitynet", also={"run": ["sport"]}).per_class["sport"][0.5] == 1

@@ -16,7 +16,7 @@ from tal_run.eval.annotations import GroundTruth, Instance, Stretch, VideoTruth
 from tal_run.eval.case import Case, in_arrays
 from tal_run.eval.detections import from_results
 from tal_run.eval.evaluation import EvaluationResult, average_precisions, judge, result_of
-from tal_run.eval.matching import serial_choice
+from tal_run.eval.matching import TooManyPairsError, serial_choice
 from tal_run.eval.protocols import PROTOCOLS, EvaluationError, checked_tious
 from tal_run.models import Detection
 
@@ -283,3 +283,14 @@ def test_serial_choice_is_one_after_the_other(listed: list[tuple[int, int]]) -> 
     # one chooser at a time, down its list
     chosen = serial_choice([c for c, _ in listed], [w for _, w in listed])
     assert {listed[index][1]: listed[index][0] for index in chosen} == taken
+
+
+def test_more_pairs_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Found] = [("a", "run", 0.0, 1.0 + number, 0.5) for number in range(30)]
+    truth: list[Truth] = [("a", "run", 0.0, 10.0), ("a", "run", 0.0, 11.0)]
+    expected = worth(truth, found, "activitynet", (0.1,)).average_map
+    monkeypatch.setattr("tal_run.eval.matching.MOST_PAIRS", 60)
+    assert worth(truth, found, "activitynet", (0.1,)).average_map == expected
+    monkeypatch.setattr("tal_run.eval.matching.MOST_PAIRS", 50)
+    with pytest.raises(TooManyPairsError, match=r"more than 50 pairs: suppress those"):
+        worth(truth, found, "activitynet", (0.1,))

@@ -15,14 +15,19 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("pytorchvideo")
 pytest.importorskip("cv2")
 
+from tal_run.extractors import c3d as c3d_module  # noqa: E402
+from tal_run.extractors import i3d as i3d_module  # noqa: E402
+from tal_run.extractors import p3d as p3d_module  # noqa: E402
 from tal_run.extractors import published_weights  # noqa: E402
 from tal_run.extractors.backbone import BackboneError, BackboneOptions  # noqa: E402
 from tal_run.extractors.c3d import C3D  # noqa: E402
 from tal_run.extractors.clip_networks import C3DFc6, C3DFc7, ClipNetwork, I3DFlow, I3DRgb, I3DTwoStream, P3DRgb  # noqa: E402
 from tal_run.extractors.features import extract  # noqa: E402
 from tal_run.extractors.flow import TVL1Params  # noqa: E402
+from tal_run.extractors.hub_networks import LEAST_CLIP  # noqa: E402
 from tal_run.extractors.i3d import InceptionI3D, _published_name  # noqa: E402
 from tal_run.extractors.p3d import P3D199  # noqa: E402
+from tal_run.extractors.registry import EXTRACTORS  # noqa: E402
 from tal_run.extractors.two_streams import FlowConfig  # noqa: E402
 from tal_run.extractors.weights import WeightsError, WeightsFile, sha256_of  # noqa: E402
 
@@ -119,11 +124,6 @@ def test_c3d_gives_the_layer_that_is_asked_for() -> None:
         assert backbone.preprocessing.size == (128, 171)
 
 
-def test_what_takes_one_size_only_refuses_whole_frames() -> None:
-    with pytest.raises(BackboneError, match="c3d takes frames of one size only: leave --crop whole out"):
-        C3DFc6(networks={"rgb": C3D(num_classes=5)}, options=replace(FLOAT32, crop="whole"))
-
-
 def test_p3d_names_nothing() -> None:
     torch.manual_seed(0)
     backbone = P3DRgb(networks={"rgb": P3D199(num_classes=5).eval()}, options=FLOAT32)
@@ -141,7 +141,26 @@ def test_the_widths_are_those_that_are_promised(kind: type[ClipNetwork]) -> None
     assert kind.streams == tuple(kind.published)
 
 
+@pytest.mark.parametrize("kind", [backbone for backbone in EXTRACTORS.values() if issubclass(backbone, ClipNetwork)])
+def test_windows_are_no_shorter_than_the_networks_can_see(kind: type[ClipNetwork]) -> None:
+    least = {"i3d": i3d_module.LEAST_CLIP, "i3d-rgb": i3d_module.LEAST_CLIP, "i3d-flow": i3d_module.LEAST_CLIP}
+    least |= {"p3d": p3d_module.LEAST_CLIP, "p3d-two-stream": p3d_module.LEAST_CLIP, **LEAST_CLIP}
+    assert kind.window_lengths[0] == least.get(kind.name, c3d_module.CLIP)[0]
+    assert kind.window_lengths[-1] == (kind.window_lengths[0] if kind.name in ("c3d", "c3d-fc7", "slowfast_r50") else 1024)
+    assert kind.default_windows.window_frames in kind.window_lengths
+
+
+def test_c3d_sees_no_whole_frames() -> None:
+    with pytest.raises(BackboneError, match="c3d sees frames of 112 x 112 only, not whole ones: take --crop center or ten"):
+        C3DFc6(networks={"rgb": None}, options=BackboneOptions(crop="whole"))  # type: ignore[dict-item]
+
+
 class TestFromVideo:
+    def test_windows_that_are_too_short_are_refused_before_anything_is_decoded(self, i3d: dict[str, Any]) -> None:
+        windows = replace(I3DRgb.default_windows, window_frames=7)
+        with pytest.raises(BackboneError, match=r"i3d-rgb sees windows of 9 to 1,024 frames, not of 7.* give --window 9"):
+            extract("absent.mp4", backbone=I3DRgb(networks={"rgb": i3d["rgb"]}), windows=windows)
+
     def test_two_streams_of_a_video(self, i3d: dict[str, Any], factory: ModuleType, tmp_path: Path) -> None:
         path = tmp_path / "video.mp4"
         factory.make_video(path, frame_count=24, rate=25, size=(96, 64))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,6 +124,26 @@ def test_pyav_that_fails_is_an_error_in_bounded_time(
             list(video.frames(fps=25))
         assert str(caught.value).isprintable()
     assert time.monotonic() - started_s < 20
+
+
+def test_a_thread_that_waits_for_a_decoder_that_hangs_is_let_go(path: Path, fake: Fake) -> None:
+    with open_video(path, decoder="pyav", _command=fake(SLEEP)) as video:
+        is_reading, said = threading.Event(), list[str]()
+
+        def read() -> None:
+            try:
+                for _ in video.frames(fps=25):
+                    is_reading.set()
+            except VideoError as error:
+                said.append(str(error))
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert is_reading.wait(60)
+        video.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(said) == 1
 
 
 def test_a_program_that_is_no_decoder(path: Path) -> None:

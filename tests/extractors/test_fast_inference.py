@@ -11,7 +11,7 @@ pytest.importorskip("pytorchvideo")
 
 from tal_run.extractors import fast_inference  # noqa: E402
 from tal_run.extractors.backbone import BackboneError  # noqa: E402
-from tal_run.extractors.fast_inference import fold_batch_norms, for_inference, has_bfloat16  # noqa: E402
+from tal_run.extractors.fast_inference import fold_batch_norms, for_inference, has_bfloat16, resolved_precision  # noqa: E402
 from tal_run.extractors.i3d import InceptionI3D  # noqa: E402
 from tal_run.extractors.p3d import P3D199  # noqa: E402
 
@@ -84,5 +84,12 @@ def test_wrong_wishes_are_refused() -> None:
     with pytest.raises(BackboneError, match="no precision 'float64': choose one of auto, bfloat16, float32"):
         for_inference(InceptionI3D(num_classes=3), precision="float64")  # type: ignore[arg-type]
     if not torch.cuda.is_available():
-        with pytest.raises(BackboneError, match="InceptionI3D cannot work on 'cuda'"):
+        with pytest.raises(BackboneError, match=r"InceptionI3D cannot work on 'cuda' .*: use --device cpu"):
             for_inference(InceptionI3D(num_classes=3), device="cuda")
+
+
+@pytest.mark.parametrize("device", ["tpu", "", "cuda:one"])
+def test_a_device_that_does_not_exist_is_a_sentence(device: str) -> None:
+    for precision in ("auto", "float32"):
+        with pytest.raises(BackboneError, match=f"no device '{device}': choose cpu, cuda or"):
+            resolved_precision(precision, device)  # type: ignore[arg-type]

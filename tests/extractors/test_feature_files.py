@@ -700,3 +700,12 @@ def test_streams_of_different_lengths_are_refused() -> None:
         joined({"flow": np.ones((4, 2), np.float32), "rgb": np.ones((3, 2), np.float32)})
     with pytest.raises(ValueError, match="do not make up"):
         Features(data=np.ones((3, 4), np.float32), grid=SAMPLING.grid(3), stream_dims=(("rgb", 3),))
+
+
+def test_features_that_are_no_numbers_are_not_saved_and_the_cure_is_said(tmp_path: Path) -> None:
+    store, broken = FeatureFolder(tmp_path, layout="tal-run"), sequence()
+    broken.data[1, 3] = np.nan
+    names = " and ".join(RECIPE.weights)
+    with pytest.raises(FeatureError, match=f"NaN or infinite.* so delete {names} and have them fetched again"):
+        store.save("a", broken, RECIPE)
+    assert not list(tmp_path.iterdir())

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 pytest.importorskip("cv2")
 
-from tal_run.extractors.backbone import Preprocessing, Rows, WindowConfig
+from tal_run.extractors.backbone import ANY_LENGTH, Preprocessing, Rows, WindowConfig
 from tal_run.extractors.features import extract
 from tal_run.extractors.flow import OPENCV_CUDA_PARAMS, FlowError, TVL1Params, quantize, tvl1_flow
+from tal_run.extractors.flow_opencv import has_cuda
 from tal_run.extractors.recipes import grey
 from tal_run.extractors.two_streams import FlowConfig, ahead, with_flow
 from tal_run.extractors.video import open_video
@@ -127,6 +128,19 @@ class TestAhead:
             next(items)
         assert threading.active_count() == before
 
+    def test_whoever_leaves_early_does_not_wait_for_what_never_comes(self) -> None:
+        is_wanted = threading.Event()
+
+        def waiting() -> Iterator[int]:
+            yield 1
+            is_wanted.wait(60)
+            raise OSError("stopped")
+
+        started = time.monotonic()
+        with ahead(waiting(), stop=is_wanted.set) as items:
+            next(items)
+        assert time.monotonic() - started < 30
+
 
 class TestFlowConfig:
     def test_the_recipe_tells_all_that_decides(self) -> None:
@@ -144,6 +158,11 @@ class TestFlowConfig:
         ):
             FlowConfig(backend="farneback").recipe("cpu")
 
+    @pytest.mark.skipif(has_cuda(), reason="OpenCV has CUDA here")
+    def test_what_the_machine_lacks_is_said_before_any_video(self) -> None:
+        with pytest.raises(FlowError, match="has no CUDA flow"):
+            FlowConfig(backend="opencv-cuda").recipe("cpu")
+
 
 class Recorder:
     """A backbone that keeps the windows it is shown."""
@@ -153,6 +172,7 @@ class Recorder:
     multi_label: ClassVar[bool] = False
     preprocessing = Preprocessing(short_side=48, crop=(32, 40), interpolation="opencv")
     default_windows = WindowConfig(fps=None, window_frames=8, stride_frames=8, last="drop")
+    window_lengths: ClassVar[range] = ANY_LENGTH
     labels: tuple[str, ...] = ()
     device = "cpu"
 

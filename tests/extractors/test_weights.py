@@ -276,3 +276,9 @@ def test_a_file_without_an_address_is_put_into_place_by_hand(tmp_path: Path, mon
     (tmp_path / "c3d.pickle").write_bytes(b"another")
     with pytest.raises(WeightsError, match=r"c3d\.pickle has the name but not the content.* or remove .*c3d\.pickle\.pin"):
         locate(file)
+
+
+def test_all_that_is_to_be_put_into_place_by_hand_is_named_at_once() -> None:
+    files = [WeightsFile(file_name=name, url=None, source="its authors", licence="none") for name in ("c3d.pickle", "mean.npy")]
+    with pytest.raises(WeightsError, match=r"c3d\.pickle has no address .*; mean\.npy has no address "):
+        locate(*files)

@@ -373,6 +373,24 @@ class TestLearning:
         sum(losses.values()).backward()
         assert all(weight.grad is None or weight.grad.isfinite().all() for weight in network.parameters())
 
+    def test_videos_without_any_action_do_no_harm(self, network: Any, head: Head[Any], case: Case) -> None:
+        dice, made = np.random.default_rng(0), videos()
+        empty = [replace(video, classes=(), segments=np.empty((0, 2)), segment_classes=np.empty(0, int)) for video in made]
+        chosen = head.sample(labels_of(made), case.config, rng=dice)
+        batch = make_batch([empty[index] for index in chosen], num_classes=CLASSES, rng=dice)
+        losses = head.loss(network.train()(batch.features, batch.lengths), batch, config=case.config)
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values())
+        assert all(weight.grad is None or weight.grad.isfinite().all() for weight in network.parameters())
+
+    @pytest.mark.parametrize("name", ["autoloc", "wsad", "wtalc"])
+    def test_who_learns_from_labels_alone_draws_videos_that_have_some(self, name: str) -> None:
+        head, config, dice = head_named(name), CASES[name].config, np.random.default_rng(0)
+        labels = np.concatenate([np.zeros((30, CLASSES)), labels_of(videos())])
+        assert min(head.sample(labels, config, rng=dice).min() for _ in range(10)) >= 30
+        with pytest.raises(HeadError, match="label"):
+            head.sample(np.zeros((30, CLASSES)), config, rng=dice)
+
     def test_it_learns_and_the_same_seed_learns_the_same(self, head: Head[Any], case: Case) -> None:
         network, history = trained(head, case, iterations=60)
         assert np.mean(history[-10:]) < np.mean(history[:10])

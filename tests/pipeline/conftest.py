@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tal_run.extractors import registry
-from tal_run.extractors.backbone import BackboneOptions, Preprocessing, Rows, WindowConfig
+from tal_run.extractors.backbone import ANY_LENGTH, BackboneOptions, Preprocessing, Rows, WindowConfig
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsFile
 
@@ -40,6 +40,7 @@ class ColourBackbone:
     has_labels: ClassVar[bool] = True
     preprocessing = Preprocessing(short_side=24, crop=(24, 24))
     default_windows: ClassVar[WindowConfig] = WindowConfig(fps=5.0, window_frames=8, stride_frames=4)
+    window_lengths: ClassVar[range] = ANY_LENGTH
     files: ClassVar[tuple[WeightsFile, ...]] = ()
     multi_label: ClassVar[bool] = False
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from click.testing import CliRunner, Result
@@ -127,11 +130,13 @@ def test_json_holds_it_all() -> None:
         (["found.csv", "--protocol", "wsad", "--tiou", "0:1:1e-9"], "FIRST:LAST:STEP"),
         (["found.csv", "--protocol", "wsad", "--tiou", "0:1:0.5"], "tIoU threshold of 0"),
         (["found.csv", "--protocol", "wsad", "--also", "run"], "--also run is no pair of labels"),
-        (["found.csv", "--protocol", "wsad", "--subset", "testing"], "no video of the subset 'testing'"),
+        (["found.csv", "--protocol", "wsad", "--subset", "testing"], "does not say which videos are 'testing'"),
         (["nowhere.csv", "--protocol", "wsad"], "cannot read nowhere.csv"),
         (["truth.csv", "--protocol", "wsad"], "ground truth"),
         (["found.csv", "--protocol", "mexaction2"], "knows the classes"),
         (["found.csv", "better.csv", "--protocol", "wsad", "--bootstrap", "0"], "needs bootstrap samples"),
+        (["found.csv", "better.csv", "--protocol", "wsad", "--per-class"], "--per-class takes one file"),
+        (["found.csv", "--proposals", "--per-class"], "--per-class takes one file"),
     ],
 )
 def test_wrong_use_is_a_sentence_and_status_2(arguments: list[str], said: str) -> None:
@@ -169,6 +174,11 @@ def test_proposals_need_no_labels_and_no_protocol() -> None:
     assert both[2].split() == ["percent", "A", "B"]
     assert all(len(set(row.rsplit(None, 2)[1:])) == 1 for row in both[3:])
     assert json.loads(run("proposals.csv", "--proposals", "--json").stdout)["recall"]["0.5"] == 0.4
+    few = run("proposals.csv", "--proposals", "--most", "1").stdout
+    assert "AR@1 " in few
+    assert "AR@5 " not in few
+    assert "AR@1000" in run("proposals.csv", "--proposals", "--most", "1000").stdout
+    assert "it goes with --proposals" in run("proposals.csv", "--protocol", "wsad", "--most", "5").stderr
     refused = run("proposals.json", "--proposals", "--protocol", "wsad")
     assert (refused.exit_code, "leave out --protocol wsad" in refused.stderr) == (2, True)
     assert "no 'label'" in run("proposals.json", "--protocol", "wsad").stderr
@@ -193,3 +203,42 @@ def test_a_diagnosis_is_of_one_thing() -> None:
     for arguments in (["--protocol", "all"], ["better.csv", "--protocol", "wsad"], ["--proposals"]):
         result = run("found.csv", *arguments, "--diagnose", "why")
         assert (result.exit_code, "one file of detections and one protocol" in result.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("where", ["truth.csv", "truth.csv/below", "/proc/nothing"])
+def test_where_no_diagnosis_can_be_written_is_said(where: str) -> None:
+    pytest.importorskip("matplotlib", reason="figures are drawn with matplotlib")
+    result = run("found.csv", "--protocol", "wsad", "--diagnose", where)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"cannot write into {where} (" in result.stderr
+    assert "give --diagnose a folder that can be written to" in result.stderr
+    assert Path("truth.csv").read_text() == TRUTH
+
+
+@pytest.mark.usefixtures("files")
+def test_ground_truth_may_come_through_a_pipe() -> None:
+    os.mkfifo("pipe")
+    writer = Thread(target=Path("pipe").write_text, args=(TRUTH,), daemon=True)
+    writer.start()
+    files = ["found.csv", "better.csv", "--protocol", "activitynet"]
+    piped = CliRunner().invoke(main, ["eval", "--ground-truth", "pipe", *files])
+    assert (piped.exit_code, piped.stdout) == (0, run(*files).stdout)
+
+
+@pytest.mark.usefixtures("files")
+def test_one_video_has_no_interval() -> None:
+    said = "one video has no interval"
+    assert said in run("found.csv", "--protocol", "wsad", "--exclude", "a", "--exclude", "b").stderr
+    assert said not in run("found.csv", "--protocol", "wsad").stderr
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("arguments", [["found.csv", "--proposals"], ["found.csv", "better.csv", "--protocol", "wsad"]])
+def test_who_reads_only_the_beginning_is_not_told_of_it(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("tal_run.pipeline.eval_tables._table", closed)
+    result = run(*arguments)
+    assert (result.exit_code, "Broken pipe" in result.stderr) == (1, False)

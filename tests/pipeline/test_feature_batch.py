@@ -50,6 +50,10 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def oneline(result: Result) -> str:
+    return " ".join(result.stderr.split())
+
+
 def lines(result: Result) -> list[str]:
     return result.stderr.splitlines()
 
@@ -510,3 +514,45 @@ def test_a_short_video_that_is_refused_stops_no_other(videos: Path, make_video: 
     assert result.exit_code == 1
     assert "fewer than one window of 8: leave out --short refuse" in result.stderr
     assert "3 made, 0 kept, 0 made again, 1 failed" in result.stderr
+
+
+def test_a_rate_that_windows_cannot_have_names_video_and_cure(videos: Path, make_video: Any) -> None:
+    make_video("videos/quick.mp4", [("red", 0.01)], rate=5000)
+    result = run(videos, "-o", videos.parent / "out", "--fps", "native")
+    assert result.exit_code == 1
+    assert "quick.mp4: the video has 5000 frames a second, and windows take 0.001 to 1,000: give a number with" in oneline(
+        result
+    )
+    assert "3 made, 0 kept, 0 made again, 1 failed" in result.stderr
+
+
+def test_windows_that_the_backbone_cannot_see_are_refused_at_once(
+    videos: Path, watched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.EXTRACTORS["colours"], "window_lengths", range(8, 9))
+    result = run(videos, "-o", videos.parent / "out", "--window", "9")
+    assert result.exit_code == 2
+    assert "colours sees windows of exactly 8 frames, not of 9: leave out --window, or give --window 8" in result.stderr
+    assert not watched
+
+
+def test_what_a_library_raises_costs_one_video(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(video: str, **arguments: Any) -> Any:
+        if Path(video).stem == "b":
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+        return extract(video, **arguments)
+
+    extract = feature_batch.extract
+    monkeypatch.setattr(feature_batch, "extract", failing)
+    result = run(videos, "-o", videos.parent / "out")
+    assert result.exit_code == 1
+    assert "b.mp4 could not be watched (RuntimeError: DefaultCPUAllocator: not enough memory)" in oneline(result)
+    assert "2 made, 0 kept, 0 made again, 1 failed" in result.stderr
+
+
+def test_what_is_wrong_with_a_video_is_said_once(videos: Path, make_video: Any) -> None:
+    make_video("videos/blink.mp4", [("red", 0.2)])
+    note = "blink.mp4: note: the video is shorter (0.20 s) than one window"
+    assert oneline(run(videos, "-o", videos.parent / "out")).count(note) == 1
+    assert "note:" not in run(videos, "-o", videos.parent / "out").stderr  # it is kept
+    assert "note:" not in run(videos, "-o", videos.parent / "out", "--again", "--quiet").stderr
