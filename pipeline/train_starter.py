@@ -60,7 +60,7 @@ SEED = 20_181_106
 GRACE = 0.15  # of the time
 TELL_EVERY_S = 15.0
 OTHER_LOOK_CLIPS = 32  # at least; two rounds of the labels
-PLANNED_VIDEOS = 200  # a look, for the lengths of actions: some 50 instances of each
+PLANNED_VIDEOS = 2000  # a look, for the lengths of actions: some 500 instances of each
 FOUND_AT = 0.5  # an action is said to be there from this probability on
 
 

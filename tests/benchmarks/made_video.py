@@ -91,12 +91,17 @@ def main() -> None:
                 took_s += time.monotonic() - started
                 # videos of two seeds have the same names
                 watched |= {f"{seed} {video_id}": features for video_id, features in seen.items()}
-                videos += [replace(video, video_id=f"{seed} {video.video_id}") for video in truth.videos]
+                videos += [renamed(video, f"{seed} {video.video_id}") for video in truth.videos]
             length_s = sum(features.grid.duration_s for features in watched.values())
             print(
                 f"{look}: {len(watched)} videos, {length_s / 60:.1f} minutes, watched {length_s / took_s:.1f} times real time"
             )
             show(scores(detector, watched, videos))
+
+
+def renamed(video: VideoTruth, video_id: str) -> VideoTruth:
+    instances = tuple(replace(instance, video_id=video_id) for instance in video.instances)
+    return replace(video, video_id=video_id, instances=instances)
 
 
 def watch_all(detector: Detector, folder: Path, truth: GroundTruth) -> dict[str, FeatureSequence]:
