@@ -13,8 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tal_run.extractors import create_backbone
 from tal_run.extractors.backbone import Backbone, BackboneError, BackboneOptions, WindowConfig
 from tal_run.extractors.features import STEP_TOLERANCE, FeatureError, Features
@@ -131,27 +129,28 @@ class TrainedDetector(Detector):
         Raises:
             FeatureError: the head was trained on other features.
         """
-        carried = [match for match in matches if match.classes and not match.exact]
-        found = [
-            detection
-            for detection in self._beside_labels(carried).localize(features)
-            if self.min_score is None or detection.score >= self.min_score
-        ]
+        if self.takes_any_words and matches:
+            found = [each for match in matches if match.classes for each in self._carried_over(match).localize(features)]
+        else:
+            found = self.trained.localize(features)
+        found = [detection for detection in found if self.min_score is None or detection.score >= self.min_score]
+        if self.takes_any_words and matches:
+            return best_first(found)
         if matches:
-            sought = [(match.classes[0].label if match.exact else match.query, match.query) for match in matches]
             return best_first(
-                [replace(detection, label=query) for label, query in sought for detection in found if detection.label == label]
+                [
+                    replace(detection, label=match.query)
+                    for match in matches
+                    for detection in found
+                    if detection.label == match.classes[0].label
+                ]
             )
         best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
         return best_first([detection for detection in found if detection.label in best])
 
-    def _beside_labels(self, carried: Sequence[QueryMatch]) -> TrainedHead:
-        """The head with its own labels and, beside them, what others stand in for: both are judged on one scale."""
-        if not carried:
-            return self.trained
-        labels = self.trained.labels
-        affinities = np.concatenate([np.eye(len(labels)), affinities_of(carried, len(labels))], axis=1)
-        return self.trained.carried_over([*labels, *(match.query for match in carried)], affinities)
+    def _carried_over(self, match: QueryMatch) -> TrainedHead:
+        """The head for one query alone: what is found for it does not depend on what else is asked for."""
+        return self.trained.carried_over([match.query], affinities_of([match], len(self.trained.labels)))
 
 
 def _listed(labels: Sequence[str]) -> str:
