@@ -29,8 +29,10 @@ Open in the paper, with the option in ``ActionBytesHeadConfig`` where there is o
 - *How long* to train (``iterations``) is not said.
 - *Proposals*: the second threshold is applied to them as well: one counts where the class's mean activation in it is above.
 - *Scores* (``score``) and *non-maximum suppression* (``nms_tiou``) of the pool. The score is the outer-inner contrast of the
-  activation (see ``actionbytes.py``) plus a share of the class's confidence for the video (W-TALC's). Without proposals,
-  nothing overlaps and nothing is suppressed.
+  activation (see ``actionbytes.py``) plus a share of the class's confidence for the video (W-TALC's). W-TALC's own, the
+  largest activation inside (``max``), is the better one for what the threshold gives, but equal for all pieces of an action
+  around its peak, so it cannot choose among proposals. Without those, nothing overlaps and nothing is suppressed. The
+  numbers were chosen on made sequences of features.
 - *Activation* (``activation``): logits, as in W-TALC.
 """
 
@@ -94,10 +96,11 @@ class ActionBytesHeadConfig:
         jitter: snippets that a proposal may take in at either end; the paper's.
         first_stage: drop classes less confident than the mean of all; the paper's.
         score: how a segment is judged; open.
-        margin_fraction: for ``contrast``, length of the margin on either side as a fraction of the segment's; see there.
+        margin_fraction: for ``contrast``, length of the margin on either side as a fraction of the segment's; 0.25 in AutoLoc.
         confidence_weight: of a class's confidence for the video, in the score of its segments; W-TALC's.
         nms_tiou: segments that overlap a better one of their class by more are dropped; open.
-        activation: what is localized and carried over to other classes, ``logits`` or ``probabilities`` (softmax); open.
+        activation: what is localized and carried over to other classes, ``logits`` or ``probabilities`` (softmax); open. Fixed
+            with the network: other than the rest of localization, it cannot be changed for one that is loaded.
     """
 
     regime: Regime = "what2when"
@@ -129,9 +132,9 @@ class ActionBytesHeadConfig:
     jitter: int = 1
     first_stage: bool = True
     score: Score = "contrast"
-    margin_fraction: float = 0.25
+    margin_fraction: float = 1.0
     confidence_weight: float = 0.7
-    nms_tiou: float = 0.5
+    nms_tiou: float = 0.3
     activation: Literal["logits", "probabilities"] = "logits"
 
     def __post_init__(self) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tal_run.extractors import create_backbone
 from tal_run.extractors.backbone import Backbone, BackboneError, BackboneOptions, WindowConfig
@@ -23,7 +26,7 @@ from tal_run.extractors.wire import printable
 from tal_run.models import Detection
 from tal_run.models.head import HeadError, TrainedHead, load_head
 from tal_run.pipeline.cross_dataset import affinities_of
-from tal_run.pipeline.detector import DetectConfig, Detector, NothingMatchesError, best_first
+from tal_run.pipeline.detector import Curve, DetectConfig, Detector, NothingMatchesError, best_first
 from tal_run.pipeline.query import ClassAffinity, QueryError, QueryMatch, exact_match, match_query
 
 if TYPE_CHECKING:
@@ -123,30 +126,40 @@ class TrainedDetector(Detector):
             )
         return matches
 
+    def curves(self, features: Features, matches: Sequence[QueryMatch] = (), *, labels: Collection[str]) -> dict[str, Curve]:
+        """None: heads give segments."""
+        return {}
+
+    def boundaries_s(self, features: Features) -> NDArray[np.float64]:
+        """None: those are of the detector that did not learn."""
+        return np.empty(0)
+
     def find(self, features: Features, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
         """Actions in a watched video, best first: those asked for or, without a query, all (of the best classes).
 
         Raises:
             FeatureError: the head was trained on other features.
         """
-        if self.takes_any_words and matches:
-            found = [each for match in matches if match.classes for each in self._carried_over(match).localize(features)]
-        else:
-            found = self.trained.localize(features)
-        found = [detection for detection in found if self.min_score is None or detection.score >= self.min_score]
-        if self.takes_any_words and matches:
-            return best_first(found)
-        if matches:
-            return best_first(
-                [
-                    replace(detection, label=match.query)
-                    for match in matches
-                    for detection in found
-                    if detection.label == match.classes[0].label
-                ]
-            )
-        best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
-        return best_first([detection for detection in found if detection.label in best])
+        if not matches:
+            found = self._scored(self.trained, features)
+            best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
+            return best_first([detection for detection in found if detection.label in best])
+        if self.takes_any_words:
+            heads = [self._carried_over(match) for match in matches if match.classes]
+            return best_first([detection for head in heads for detection in self._scored(head, features)])
+        found = self._scored(self.trained, features)
+        return best_first(
+            [
+                replace(detection, label=match.query)
+                for match in matches
+                for detection in found
+                if detection.label == match.classes[0].label
+            ]
+        )
+
+    def _scored(self, head: TrainedHead, features: Features) -> list[Detection]:
+        """What a head finds, without what scores too low."""
+        return [found for found in head.localize(features) if self.min_score is None or found.score >= self.min_score]
 
     def _carried_over(self, match: QueryMatch) -> TrainedHead:
         """The head for one query alone: what is found for it does not depend on what else is asked for."""
