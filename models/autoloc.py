@@ -32,8 +32,11 @@ Open in the paper, whose supplement we do not have, or otherwise in the authors'
   x1 and x2, which the paper converts "before rounding", both snippets included; their code rounds, then has the segment end
   where its last snippet begins (``last_snippet``; it adds a frame at either end, too, which is left out).
 - *Layers.* ReLU, and 3 snippets for the last convolution; in their code LeakyReLU (0.1) and 1. That convolution's weights begin
-  small, N(0, 0.01), those of the others as He's, ICCV 2015 (their code). Batch normalization counts snippets of videos,
-  not the padding. Weights decay alike; in their code the last convolution's twice as fast, and its biases do not.
+  small, N(0, 0.01), those of the others as He's, ICCV 2015 (their code). Weights decay alike; in their code the last
+  convolution's twice as fast, and its biases do not.
+- *Batch normalization* counts snippets of videos, not the padding. A batch is one video, so what is known at test time is the
+  mean over all videos of the training, each as much as the others (their Caffe's, nearly, which forgets by a thousandth a
+  video): a mean that forgets by a tenth knows ten videos.
 - *The loss* is the sum over the predictions that are kept in the paper; in their code, and here by default, the mean of
   (OIC + 1) / 2 over them. At the paper's learning rate the sum drives all boundaries apart within some tens of videos: measured
   on made features, where the mean leaves every action found, by fewer segments. Their code also keeps OIC up to 0.4 instead of
@@ -216,7 +219,7 @@ class LocalizationBranch(nn.Module):
         super().__init__()
         widths = (feature_dim, config.channels, config.channels, config.channels)
         self.convolutions = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(config.channels) for _ in widths[1:])
+        self.norms = nn.ModuleList(nn.BatchNorm1d(config.channels, momentum=None) for _ in widths[1:])
         self.rectifier = nn.LeakyReLU(config.leak)  # with no leak, a ReLU
         count = 2 * len(config.anchors)
         self.pred = nn.Conv1d(config.channels, count, config.pred_kernel, padding=config.pred_kernel // 2)

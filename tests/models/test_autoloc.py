@@ -434,6 +434,20 @@ class TestBranch:
         padded = torch.cat([features[:1], torch.full((1, 5, 4), 9.0)], dim=1)
         assert torch.allclose(branch(padded, torch.tensor([9]))[:, :9], alone, atol=1e-6)
 
+    def test_statistics_for_later_are_those_of_all_videos_alike(self) -> None:
+        """Of the first layer, whose maps are those of the features as long as no weight has changed."""
+        branch = LocalizationBranch(4, config=CONFIG).train()
+        made = [scale * torch.rand(1, 30, 4) for scale in (1.0, 9.0, 3.0, 0.1)]
+        for video in made:
+            branch(video, torch.tensor([30]))
+        maps = [branch.convolutions[0](video.mT)[0] for video in made]  # [C, T]
+        norm = branch.norms[0]
+        assert isinstance(norm, torch.nn.BatchNorm1d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert torch.allclose(norm.running_mean, torch.stack([m.mean(dim=1) for m in maps]).mean(dim=0), atol=1e-5)
+        assert torch.allclose(norm.running_var, torch.stack([m.var(dim=1) for m in maps]).mean(dim=0), rtol=1e-4)
+
     def test_layers_are_the_papers_or_the_codes(self) -> None:
         paper, code = (LocalizationBranch(16, config=config) for config in (CONFIG, AUTHORS_CODE))
         assert [c.kernel_size for c in paper.convolutions] == [(3,)] * 3
