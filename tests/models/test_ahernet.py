@@ -39,12 +39,13 @@ from tal_run.models.ahernet_network import (  # noqa: E402
     resized,
 )
 from tal_run.models.ahernet_training import (  # noqa: E402
-    alternation_step,
     context_loss,
     context_pairs,
+    draw,
     foregrounds,
+    learn_context,
 )
-from tal_run.models.head import Batch, TrainingVideo, make_batch, to_arrays  # noqa: E402
+from tal_run.models.head import Batch, HeadError, TrainedHead, TrainingVideo, make_batch, to_arrays, update  # noqa: E402
 from tal_run.models.postprocess import tiou  # noqa: E402
 
 Array = NDArray[np.float64]
@@ -67,7 +68,7 @@ def made(count: int, kinds: tuple[int, ...], *, seed: int, trimmed: bool = False
         features[start : start + length, kind] += 2
         segments = np.array([[start, start + length]], np.float64)
         if trimmed:
-            videos.append(TrainingVideo(features=features[start : start + length], classes=(kind,)))
+            videos.append(TrainingVideo(features=features[start : start + length], classes=(kind,), trimmed=True))
         else:
             videos.append(
                 TrainingVideo(features=features, classes=(kind,), segments=segments, segment_classes=np.array([kind]))
@@ -360,8 +361,8 @@ def slow_losses(outputs: Any, batch: Batch, config: AherNetConfig) -> dict[str, 
         return math.log(sum(math.exp(value - float(logits[label])) for value in rivals))
 
     for video in range(len(batch.lengths)):
-        timed = len(batch.segments[video]) > 0
-        moment = bool(batch.labels[video].any()) and not timed
+        assert batch.trimmed is not None
+        moment = bool(batch.trimmed[video])
         if moment:
             for logits in outputs.segment[video]:
                 note("segment", negative_log_probability(logits, kinds[video]))
@@ -454,6 +455,7 @@ def test_a_batch_may_lack_videos_or_moments(keep: list[int]) -> None:
         labels=every.labels[keep],
         segments=tuple(every.segments[row] for row in keep),
         segment_classes=tuple(every.segment_classes[row] for row in keep),
+        trimmed=every.trimmed[keep],
     )
     network = a_network()
     named = loss(outputs_of(network, batch), batch, config=TINY)
@@ -616,19 +618,18 @@ def test_foregrounds_are_cut_out_as_moments() -> None:
     assert len(first.segments) == len(second.segments) == 0
 
 
+def alternation(network: AherNet, updates: Any, rows: list[TrainingVideo], config: AherNetConfig, dice: Any) -> dict[str, float]:
+    """One iteration of Algorithm 1, of rows that ``draw`` gave."""
+    batch = make_batch(rows, num_classes=CLASSES, rng=dice, max_snippets=config.max_snippets)
+    return update(HEAD, network, updates, batch, config=config)
+
+
 def test_an_alternation_learns_from_all_three_kinds() -> None:
-    network = a_network().train()
+    network, dice = a_network().train(), np.random.default_rng(0)
     updates = steps(network, TINY)
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
-    reported = alternation_step(
-        network,
-        updates,
-        videos=made(2, (0, 1), seed=0),
-        moments=made(2, (2, 3), seed=1, trimmed=True),
-        num_classes=CLASSES,
-        config=TINY,
-        rng=np.random.default_rng(0),
-    )
+    rows = draw([*made(4, (0, 1), seed=0), *made(4, (2, 3), seed=1, trimmed=True)], TINY, rng=dice)
+    reported = alternation(network, updates, rows, TINY, dice)
     assert reported.keys() >= {name for update in updates for name in update.minimizes}
     assert all(math.isfinite(value) for value in reported.values())
     still = {name for name, weight in network.state_dict().items() if torch.equal(weight, before[name])}
@@ -780,15 +781,7 @@ def learnt(config: AherNetConfig, videos: list[TrainingVideo], moments: list[Tra
     updates = steps(network, config)
     torch.manual_seed(0)
     for _ in range(iterations):
-        alternation_step(
-            network,
-            updates,
-            videos=[videos[index] for index in dice.permutation(len(videos))[:6]],
-            moments=[moments[index] for index in dice.permutation(len(moments))[:6]],
-            num_classes=CLASSES,
-            config=config,
-            rng=dice,
-        )
+        alternation(network, updates, draw([*videos, *moments], config, rng=dice), config, dice)
     return network.eval()
 
 
@@ -803,7 +796,7 @@ def first_found(network: AherNet, videos: list[TrainingVideo], config: AherNetCo
     return float(np.mean(right)), float(np.mean(overlaps))
 
 
-LEARNING = replace(TINY, stem=(32, 32), widths=(32,) * 4, foreground_iou=0.5, offset_weight=10.0)
+LEARNING = replace(TINY, stem=(32, 32), widths=(32,) * 4, foreground_iou=0.5, offset_weight=10.0, batch_size=12)
 
 
 def test_the_oracle_learns_to_localize_a_step_in_features() -> None:
