@@ -56,7 +56,8 @@ def read_moments(path: str | os.PathLike[str]) -> tuple[Moment, ...]:
     path = Path(path)
     if path.is_dir():
         lists = _lists_in(path)
-        found = tuple(moment for each in lists for moment in _of_list(each)) if lists else moments_of(read(path))
+        listed = (moment for each in lists for moment in _of_list(each))
+        found = tuple(dict.fromkeys(listed)) if lists else moments_of(read(path))  # UCF101's lists name clips again
     else:
         found = _of_file(path)
     if not found:

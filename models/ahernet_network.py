@@ -132,7 +132,9 @@ class AherNetConfig:
             raise ValueError("transfer_layers must not be negative, generator_steps at least 1 and both alphas above 0")
 
         if not 0 < self.moment_share < 1 or self.batch_size < 2 or self.foregrounds_per_video < 0:
-            raise ValueError("moment_share must lie between 0 and 1, batch_size be at least 2, foregrounds_per_video at least 0")
+            raise ValueError(
+                "moment_share must lie between 0 and 1, batch_size be at least 2, foregrounds_per_video at least 0"
+            )
         if self.context_iterations < 0 or (self.start_iterations is not None and self.start_iterations < 1):
             raise ValueError("context_iterations must not be negative, and start_iterations at least 1")
 

@@ -86,9 +86,7 @@ def train_ahernet(
     more: dict[str, Any] = {"options": options, "hook": hook, **({} if tell is None else {"tell": tell})}
     config, data = part_for(config, data)
     if start is None and config.starts:
-        first = replace(
-            config, variant="star", iterations=config.start_iterations or config.iterations, moment_classes=()
-        )
+        first = replace(config, variant="star", iterations=config.start_iterations or config.iterations, moment_classes=())
         untrimmed = data.untrimmed()
         began(star_file(target), first, untrimmed)
         start = train(star_file(target), head, untrimmed, config=first, **more)
