@@ -107,8 +107,8 @@ def train(
     tal-run train --head wtalc --annotations truth.csv --features features -o wtalc.safetensors
     tal-run detect video.mp4 --checkpoint wtalc.safetensors
 
-    wtalc, wsad and autoloc learn from which actions are in which videos, scnn and ahernet from their times too, and from trimmed
-    moments: ahernet finds actions of which it has seen only moments, learning what surrounds them from others. Started
+    wtalc, wsad and autoloc learn from which actions are in which videos, scnn and ahernet from their times too, and from
+    trimmed moments: ahernet finds actions of which it has seen only moments, learning what surrounds them from others. Started
     again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
     wrong use or a training that cannot go on, 130 stopped.
     """

@@ -237,13 +237,16 @@ class TestGoingOn:
     def test_of_actions_seen_as_moments_alone_it_says_where_they_are(
         self, lesson: ModuleType, data: TrainingSet, case: Path
     ) -> None:
-        values = lesson.texts("ahernet", variant="full", iterations=200, start_iterations=60, batch_size=12)
+        values = lesson.texts(
+            "ahernet", variant="full", iterations=40, start_iterations=30, batch_size=12, moment_fraction="0.15,0.5"
+        )
         config = configured(head_named("ahernet"), values, moment_classes=data.moment_classes)
         trained = train_ahernet(case / "head.safetensors", data, config=config)
         features, truth = lesson.made(24, seed=1)
         folder = FeatureFolder(lesson.write_features(case / "others", features))
         right, overlaps = 0, list[float]()
-        videos = [video for video in truth.videos if {i.label for i in video.instances} & MOMENTS]
+        # an action of the other set would be taken for one of these: only they are looked for
+        videos = [video for video in truth.videos if {i.label for i in video.instances} <= MOMENTS]
         for video in videos:
             best = trained.localize(folder.read(video.video_id))[0]
             own = [i for i in video.instances if i.label == best.label]
@@ -254,7 +257,7 @@ class TestGoingOn:
                 for i in own
             ]
         assert right >= 0.8 * len(videos)
-        assert np.mean(overlaps) > 0.3
+        assert np.mean(overlaps) > 0.35, overlaps  # all of the video: 0.23
 
 
 def test_a_video_in_which_a_moment_overlaps_another_action_keeps_what_is_left(tmp_path: Path, lesson: ModuleType) -> None:
