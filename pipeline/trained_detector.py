@@ -101,11 +101,11 @@ class TrainedDetector(Detector):
         Raises:
             FeatureError: the head was trained on other features.
         """
-        found = [
-            detection
-            for detection in self.trained.localize(features)
-            if self.min_score is None or detection.score >= self.min_score
-        ]
+        return self.chosen(self.trained.localize(features), matches)
+
+    def chosen(self, every: Sequence[Detection], matches: Sequence[QueryMatch]) -> list[Detection]:
+        """Of all that was found in a video, what is asked for, best first."""
+        found = [detection for detection in every if self.min_score is None or detection.score >= self.min_score]
         if matches:
             return best_first(
                 [
