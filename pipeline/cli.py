@@ -178,9 +178,9 @@ def detect(
 
     from tal_run.pipeline import outputs, page
     from tal_run.pipeline.detector import Detector, localization_for
+    from tal_run.pipeline.frames_detector import trained_detector
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
-    from tal_run.pipeline.frames_detector import trained_detector
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
