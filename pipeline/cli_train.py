@@ -126,9 +126,9 @@ def train(
     tal-run detect video.mp4 --checkpoint wtalc.safetensors
 
     wtalc, wsad and autoloc learn from which actions are in which videos, scnn and ahernet from their times too, and from
-    trimmed moments; scnn learns from frames, too (--videos). ahernet finds actions of which it has seen only moments, learning what surrounds them from others. Started
-    again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
-    wrong use or a training that cannot go on, 130 stopped.
+    trimmed moments; scnn learns from frames, too (--videos). ahernet finds actions of which it has seen only moments, learning
+    what surrounds them from others. Started again after an interruption, the same command goes on where it was and comes to
+    the same head. Exit status: 0 done, 2 wrong use or a training that cannot go on, 130 stopped.
     """
     from tal_run.pipeline.screen import Screen
 

@@ -5,8 +5,8 @@
 
 Kept, not decoded anew in each iteration or drawn from a shuffled buffer: an iteration takes three segments of any videos, and
 to seek three times in long videos takes longer than to learn from what is found there; a buffer holds few videos at a time, and
-what is drawn from it depends on where a training was cut off. A segment is 1 MB with C3D and 0.6 MB with the starter. A file that is
-there, of the same video and segments, is not made again, so that a kill costs one video.
+what is drawn from it depends on where a training was cut off. A segment is 1 MB with C3D and 0.6 MB with the starter. A file
+that is there, of the same video and segments, is not made again, so that a kill costs one video.
 
 Times are the video's own: frame k of a video is what is on screen at k / fps, in windows and in instances.
 """

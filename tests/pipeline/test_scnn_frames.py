@@ -225,8 +225,8 @@ class TestClips:
         none = replace(truth, videos=truth.videos[2:])
         with pytest.raises(TrainingError, match=r"1 are not there \(absent\)"):
             read_clips(none, videos, config=self.CONFIG, cache=tmp_path / "cache")
+        part = (Moment(video_id="a", label="run", start_s=0.0, end_s=1.0),)
         with pytest.raises(TrainingError, match="is part of a video"):
-            part = (Moment(video_id="a", label="run", start_s=0.0, end_s=1.0),)
             read_clips(truth, videos, config=self.CONFIG, cache=tmp_path / "cache", moments=part)
         (tmp_path / "empty").mkdir()
         with pytest.raises(TrainingError, match="holds no video"):
