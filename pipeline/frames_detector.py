@@ -21,7 +21,7 @@ from tal_run.models.head import HeadError, TrainedHead, load_head
 from tal_run.models.scnn_frames import localize
 from tal_run.models.scnn_network import FRAME_SIZES, Scnn
 from tal_run.pipeline.detector import DetectConfig, VideoResult
-from tal_run.pipeline.query import QueryMatch
+from tal_run.pipeline.query import QueryMatch, Vectors
 from tal_run.pipeline.trained_detector import TrainedDetector
 
 STEP = "watching"
@@ -84,9 +84,11 @@ class FramesDetector(TrainedDetector):
         config: DetectConfig | None = None,
         *,
         min_score: float | None = None,
+        vectors: Vectors = None,
         hook: Hook = ignore_progress,
     ) -> None:
-        self.checkpoint, self.min_score = Path(checkpoint), min_score
+        self.checkpoint, self.min_score, self._vectors = Path(checkpoint), min_score, vectors
+        self.takes_any_words = False
         trained = load_head(checkpoint)
         if not learnt_from_frames(trained):
             raise HeadError(f"{printable(checkpoint)} takes features, and no frames: give it to TrainedDetector")
