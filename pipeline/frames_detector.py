@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,8 +21,11 @@ from tal_run.models.head import HeadError, TrainedHead, load_head
 from tal_run.models.scnn_frames import localize
 from tal_run.models.scnn_network import FRAME_SIZES, Scnn
 from tal_run.pipeline.detector import DetectConfig, VideoResult
-from tal_run.pipeline.query import QueryMatch, Vectors
+from tal_run.pipeline.query import QueryMatch
 from tal_run.pipeline.trained_detector import TrainedDetector
+
+if TYPE_CHECKING:
+    from tal_run.pipeline.query import Vectors
 
 STEP = "watching"
 
