@@ -140,26 +140,29 @@ class TrainedDetector(Detector):
         Raises:
             FeatureError: the head was trained on other features.
         """
-        if not matches:
-            found = self._scored(self.trained, features)
-            best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
-            return best_first([detection for detection in found if detection.label in best])
-        if self.takes_any_words:
+        if matches and self.takes_any_words:
             heads = [self._carried_over(match) for match in matches if match.classes]
-            return best_first([detection for head in heads for detection in self._scored(head, features)])
-        found = self._scored(self.trained, features)
-        return best_first(
-            [
-                replace(detection, label=match.query)
-                for match in matches
-                for detection in found
-                if detection.label == match.classes[0].label
-            ]
-        )
+            return best_first([found for head in heads for found in self._scoring(head.localize(features))])
+        return self.chosen(self.trained.localize(features), matches)
 
-    def _scored(self, head: TrainedHead, features: Features) -> list[Detection]:
-        """What a head finds, without what scores too low."""
-        return [found for found in head.localize(features) if self.min_score is None or found.score >= self.min_score]
+    def chosen(self, every: Sequence[Detection], matches: Sequence[QueryMatch]) -> list[Detection]:
+        """Of all that was found in a video, what is asked for, best first."""
+        found = self._scoring(every)
+        if matches:
+            return best_first(
+                [
+                    replace(detection, label=match.query)
+                    for match in matches
+                    for detection in found
+                    if detection.label == match.classes[0].label
+                ]
+            )
+        best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
+        return best_first([detection for detection in found if detection.label in best])
+
+    def _scoring(self, every: Sequence[Detection]) -> list[Detection]:
+        """Without what scores too low."""
+        return [found for found in every if self.min_score is None or found.score >= self.min_score]
 
     def _carried_over(self, match: QueryMatch) -> TrainedHead:
         """The head for one query alone: what is found for it does not depend on what else is asked for."""
