@@ -13,6 +13,8 @@ import click
 
 from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.cli_eval import evaluate
+from tal_run.pipeline.cli_experiments import experiments
+from tal_run.pipeline.cli_feature_detection import detect_in_features, feature_options
 from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
@@ -133,7 +135,7 @@ def _watching_options(command: Command) -> Command:
 
 
 @main.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+@click.argument("videos", nargs=-1, metavar="VIDEO...")
 @click.option("-q", "--query", "queries", multiple=True, metavar="TEXT", help="What to look for, in words. Repeatable.")
 @click.option(
     "-o",
@@ -155,6 +157,7 @@ def _watching_options(command: Command) -> Command:
 @click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: fits the backbone]")
 @click.option("--top", type=int, help="Without --query: classes to report. [default: 5; of a checkpoint, all]")
 @click.option("--checkpoint", metavar="FILE", help="Find what a head was trained to find (`tal-run train`), with its backbone.")
+@feature_options
 @_watching_options
 def detect(
     videos: tuple[str, ...],
@@ -166,6 +169,10 @@ def detect(
     min_score: float | None,
     top: int | None,
     checkpoint: str | None,
+    folder: str | None,
+    experiment: str | None,
+    data: Path | None,
+    settings: tuple[str, ...],
     **watching: Any,
 ) -> None:
     """Find actions in videos.
@@ -175,6 +182,18 @@ def detect(
     """
     from dataclasses import replace
     from functools import partial
+
+    if folder is not None:
+        if queries or word_vectors or names_only or top is not None:
+            raise WrongUse("in stored features all actions are sought: leave out --query, --word-vectors, --names-only and --top")
+        stored = {"folder": folder, "checkpoint": checkpoint, "experiment": experiment, "data": data, "settings": settings}
+        detect_in_features(
+            videos, targets=targets, format_name=format_name, min_score=min_score, watching=watching, **stored
+        )
+    if experiment or data or settings:
+        raise WrongUse("--experiment, --data and --config go with --features")
+    if not videos:
+        raise click.MissingParameter(param_hint="VIDEO...", param_type="argument")
 
     from tal_run.pipeline import outputs, page
     from tal_run.pipeline.detector import Detector, localization_for
@@ -497,6 +516,7 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 
 main.add_command(datasets)
 main.add_command(evaluate)
+main.add_command(experiments)
 main.add_command(train)
 
 if __name__ == "__main__":

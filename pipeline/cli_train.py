@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tal_run.eval.annotations import GroundTruth
     from tal_run.extractors.timegrid import Sampling
     from tal_run.models.head import Head
+    from tal_run.pipeline.experiments import Experiment
     from tal_run.pipeline.screen import Screen
     from tal_run.pipeline.training_data import TrainingSet
 
@@ -28,7 +29,12 @@ Tell = Callable[[int, Mapping[str, float]], None]
 
 
 @click.command()
-@click.option("--head", "head_name", type=click.Choice(HEAD_NAMES), required=True, help="The method.")
+@click.option("--head", "head_name", type=click.Choice(HEAD_NAMES), help="The method.")
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="One of the papers' (`tal-run experiments list`): its method, data set, subset, numbers and seed.",
+)
 @click.option("--dataset", metavar="NAME", help="A data set whose annotations to learn from (`tal-run datasets list`).")
 @click.option(
     "--data", type=click.Path(path_type=Path), metavar="DIR", help="Where it lies. [default: ./NAME; a made one: the cache]"
@@ -51,10 +57,10 @@ Tell = Callable[[int, Mapping[str, float]], None]
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="One of the method's numbers. Repeatable. [default: the paper's]",
+    help="One of the method's numbers. Repeatable. [default: the paper's, for the data set]",
 )
 @click.option("--iterations", type=click.IntRange(1), metavar="N", help="Of the training. [default: the paper's]")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another one draws otherwise.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Another one draws otherwise. [default: 0]")
 @click.option("--device", default="cpu", show_default=True, help="What to compute on: cpu, cuda, cuda:1.")
 @click.option(
     "--save-every",
@@ -68,7 +74,8 @@ Tell = Callable[[int, Mapping[str, float]], None]
 @click.option("--tensorboard", metavar="DIR", help="Write the losses there for TensorBoard, too.")
 @click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
 def train(
-    head_name: str,
+    head_name: str | None,
+    experiment: str | None,
     dataset: str | None,
     data: Path | None,
     annotations: str | None,
@@ -80,7 +87,7 @@ def train(
     target: Path,
     settings: tuple[str, ...],
     iterations: int | None,
-    seed: int,
+    seed: int | None,
     device: str,
     save_every_s: float,
     tensorboard: str | None,
@@ -102,7 +109,16 @@ def train(
     display = Screen(quiet=quiet)
     with errors_as_wrong_use(), ExitStack() as stack:
         # what is asked for is checked before anything takes time
-        values, sampling = _settings(settings), _sampling(fps, window, stride)
+        values, sampling = settings_of(settings), sampling_of(fps, window, stride)
+        paper = _paper(experiment, head_name, dataset, annotations)
+        if experiment is not None and paper is not None:
+            head_name, subset = head_name or paper.head, subset or paper.train.subset
+            dataset = dataset if annotations is not None else dataset or paper.train.dataset
+            seed = paper.seed if seed is None else seed
+        if head_name is None:
+            raise WrongUse(f"say what is to learn: --head {', '.join(HEAD_NAMES)}, or --experiment NAME")
+        if paper is not None:
+            values = _with_paper(paper, values, display)
         write = stack.enter_context(_tensorboard(tensorboard)) if tensorboard else None
         with display.progress() as hook:
             truth, names = _truth(dataset, data, annotations, hook)
@@ -122,11 +138,11 @@ def train(
         config = configured(head, values, iterations=iterations, streams=len(found.needs.streams or ()) or None)
         _say_what_there_is(found, chosen, head, config, display)
         options = training.TrainOptions(
-            seed=seed,
+            seed=seed or 0,
             device=device,
             save_every_s=save_every_s,
             tell_every=max(1, config.iterations // TOLD),
-            recipe={**names, "subset": chosen},
+            recipe={**names, "subset": chosen, **({"experiment": paper.name} if paper else {})},
         )
         try:
             with display.progress() as hook:
@@ -142,7 +158,31 @@ def train(
     sys.exit(DONE)
 
 
-def _settings(pairs: Sequence[str]) -> dict[str, str]:
+def _paper(experiment: str | None, head_name: str | None, dataset: str | None, annotations: str | None) -> Experiment | None:
+    """The experiment asked for or, for a data set by its name, the one that has the paper's numbers for it."""
+    from tal_run.pipeline import experiments
+
+    if experiment is None:
+        return experiments.paper_numbers(head_name, dataset) if head_name and dataset else None
+    paper = experiments.experiment_named(experiment)
+    if head_name not in (None, paper.head):
+        raise WrongUse(f"{experiment} is an experiment with {paper.head}: leave out --head {head_name}")
+    if paper.checkpoint != paper.name:
+        raise WrongUse(f"{experiment} takes the head that {paper.checkpoint} trains: train --experiment {paper.checkpoint}")
+    return paper
+
+
+def _with_paper(paper: Experiment, given: Mapping[str, str], display: Screen) -> dict[str, str]:
+    """The paper's numbers and, over them, those given; what is not the method's default is said."""
+    values = {**paper.config, **given}
+    if values:
+        said = ", ".join(f"{name}={text}" + (" (given)" if name in given else "") for name, text in values.items())
+        display.say(f"numbers of {paper.name} ({paper.paper}): {said}")
+    return values
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE`` as a dictionary. Raises WrongUse."""
     values: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -154,7 +194,8 @@ def _settings(pairs: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _sampling(fps: float | None, window: float | None, stride: float | None) -> Sampling | None:
+def sampling_of(fps: float | None, window: float | None, stride: float | None) -> Sampling | None:
+    """How features lie in time, if that is given. Raises WrongUse: in part."""
     from tal_run.extractors.timegrid import Sampling
 
     if fps is None and window is None and stride is None:

@@ -25,15 +25,9 @@ def configured(head: Head[Any], values: Mapping[str, str], *, iterations: int | 
     Raises:
         TrainingError: there is no such field, or it cannot have that value.
     """
-    hints = get_type_hints(head.config)
-    known = {entry.name for entry in fields(head.config)}
-    changes: dict[str, Any] = {"streams": streams} if streams and "streams" in known else {}
-    for name, text in values.items():
-        if name not in known:
-            raise TrainingError(
-                f"{head.name} has no {printable(name)!r} to configure: choose one of {', '.join(sorted(known))}"
-            )
-        changes[name] = _parsed(hints[name], text, f"{head.name}'s {name}")
+    has_streams = any(entry.name == "streams" for entry in fields(head.config))
+    changes: dict[str, Any] = {"streams": streams} if streams and has_streams else {}
+    changes |= parsed(head, values)
     try:
         config = head.config(**changes)
         if iterations is not None:
@@ -48,6 +42,20 @@ def configured(head: Head[Any], values: Mapping[str, str], *, iterations: int | 
             "to give it any: add --config variant=star, which learns from untrimmed videos alone (AherNet*)"
         )
     return config
+
+
+def parsed(head: Head[Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """Texts by the names of a configuration's fields, as values of these. Raises TrainingError: as ``configured``."""
+    hints = get_type_hints(head.config)
+    known = {entry.name for entry in fields(head.config)}
+    changes = {}
+    for name, text in values.items():
+        if name not in known:
+            raise TrainingError(
+                f"{head.name} has no {printable(name)!r} to configure: choose one of {', '.join(sorted(known))}"
+            )
+        changes[name] = _parsed(hints[name], text, f"{head.name}'s {name}")
+    return changes
 
 
 def _shared_out(config: Any, iterations: int) -> dict[str, int]:

@@ -1,0 +1,312 @@
+"""The papers' experiments: read, shown, and gone through on made files that are laid out as their data sets are."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+torch = pytest.importorskip("torch")
+from tal_run.eval.annotations import GroundTruth, Instance, VideoTruth, write_activitynet, write_thumos  # noqa: E402
+from tal_run.eval.datasets import DATASETS  # noqa: E402
+from tal_run.eval.protocols import PROTOCOLS  # noqa: E402
+from tal_run.extractors.registry import EXTRACTORS  # noqa: E402
+from tal_run.models import autoloc, wsad  # noqa: E402
+from tal_run.models import ahernet as ahernet_head  # noqa: E402
+from tal_run.models.head import HEADS, head_named, load_head  # noqa: E402
+from tal_run.pipeline import experiment_page  # noqa: E402
+from tal_run.pipeline.cli import main  # noqa: E402
+from tal_run.pipeline.experiments import (  # noqa: E402
+    AUC,
+    AVERAGE,
+    Experiment,
+    commands,
+    experiments,
+    feature_folder,
+    paper_numbers,
+    result_commands,
+    training_commands,
+)
+from tal_run.pipeline.feature_detection import SOUGHT_BY  # noqa: E402
+from tal_run.pipeline.head_config import configured, parsed  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+FACTS = ROOT.parent / "shared" / "facts" / "methods.md"
+ALL = tuple(experiments().values())
+FIRSTS = tuple(found for found in ALL if not found.is_variant)
+STEP_S = 0.64
+
+each = pytest.mark.parametrize("experiment", ALL, ids=lambda found: found.name)
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def config_of(experiment: Experiment) -> object:
+    return configured(head_named(experiment.head), {**experiment.config, **experiment.detection})
+
+
+# ---- what they say ----
+
+
+@each
+class TestExperiment:
+    def test_names_only_what_there_is(self, experiment: Experiment) -> None:
+        assert experiment.head in HEADS
+        assert experiment.protocol in PROTOCOLS
+        assert {experiment.train.watched, experiment.test.watched} <= DATASETS.keys()
+        assert EXTRACTORS[experiment.features["backbone"]].name == experiment.features["backbone"]
+        assert experiment.checkpoint in experiments()
+
+    def test_its_numbers_are_fields_that_can_have_them_and_are_not_the_defaults(self, experiment: Experiment) -> None:
+        head = head_named(experiment.head)
+        config_of(experiment)
+        given, usual = parsed(head, {**experiment.config, **experiment.detection}), head.config()
+        assert [name for name, value in given.items() if getattr(usual, name) == value] == []
+
+    def test_what_is_sought_with_counts_only_then(self, experiment: Experiment) -> None:
+        assert experiment.detection.keys() <= set(SOUGHT_BY[experiment.head])
+        assert experiment.by_tiou is None or experiment.by_tiou in SOUGHT_BY[experiment.head]
+
+    def test_what_was_published_is_what_its_commands_reckon(self, experiment: Experiment) -> None:
+        overlaps = {float(key.rpartition("@")[2]) for key in experiment.published if key not in (AVERAGE, AUC)}
+        assert overlaps <= set(experiment.tious)
+        assert all(0 <= value <= 100 for value in experiment.published.values())
+        if AVERAGE in experiment.published and len(overlaps) == len(experiment.tious):
+            values = [value for key, value in experiment.published.items() if key not in (AVERAGE, AUC)]
+            fits = experiment.published[AVERAGE] == pytest.approx(np.mean(values), abs=0.06)  # to the rounding of its parts
+            assert fits != any("is not that of its own row" in note for note in experiment.notes)
+
+    def test_its_commands_are_understood(self, experiment: Experiment) -> None:
+        parent = click.Context(main, info_name="tal-run", **main.context_settings)
+        for line in commands(experiment):
+            program, name, *arguments = shlex.split(line)
+            assert program == "tal-run"
+            main.commands[name].make_context(name, arguments, parent=parent)
+
+    def test_it_is_shown_as_a_script_that_can_be_pasted(self, experiment: Experiment) -> None:
+        lines = run("experiments", "show", experiment.name).stdout.splitlines()
+        assert [line for line in lines if not line.startswith("#")] == commands(experiment)
+        for key, value in experiment.published.items():
+            assert f"{key}: {value:g}" in lines[1]
+
+    def test_its_numbers_are_in_the_list_of_published_ones(self, experiment: Experiment) -> None:
+        if not FACTS.is_file():
+            pytest.skip(f"needs the published numbers in {FACTS}")
+        paragraph = next(part for part in PARAGRAPHS[experiment.head] if part)
+        published = set(map(float, re.findall(r"(?<![\w.])\d*\.?\d+", paragraph)))
+        unknown = [value for value in experiment.published.values() if value not in published]
+        assert [value for value in unknown if value not in ONLY_IN_THE_PAPER.get(experiment.head, ())] == []
+
+
+# printed in the papers, and not in the list: averages and areas of tables whose rows are there, and rows between them
+ONLY_IN_THE_PAPER: dict[str, tuple[float, ...]] = {
+    "autoloc": (*(15.8, 13.7, 11.9, 10.3, 8.8, 7.5, 6.4, 5.1, 3.6, 2.2), *(4.6, 3.7, 2.7, 1.9, 1.3, 0.9, 0.5, 0.2, 0.1, 0.0)),
+    "wsad": (23.78, 36.95),
+    "ahernet": (63.4, 61.1, 26.9, 25.2),
+}
+
+
+def _paragraphs() -> dict[str, list[str]]:
+    if not FACTS.is_file():
+        return {}
+    numbers = FACTS.read_text(encoding="utf-8").split("## Published numbers")[1].split("\n## ")[0].splitlines()
+    starts = {"scnn": "S-CNN", "autoloc": "AutoLoc", "wsad": "WSAD", "actionbytes": "ActionBytes", "ahernet": "AherNet"}
+    found = {head: [line for line in numbers if line.startswith(start)] for head, start in starts.items()}
+    return {**found, "wtalc": found["actionbytes"]}  # which is where W-TALC's are quoted
+
+
+PARAGRAPHS = _paragraphs()
+
+
+def test_names_are_listed_with_what_they_are() -> None:
+    assert run("experiments", "list", "--names").stdout.split() == list(experiments())
+    lines = run("experiments", "list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(experiments())
+    result = run("experiments", "show", "wsad")
+    assert (result.exit_code, "choose one of" in result.stderr) == (2, True)
+
+
+def test_every_head_is_in_one_and_features_of_one_name_are_the_same() -> None:
+    assert {found.head for found in ALL} == set(HEADS)
+    by_name: dict[str, Mapping[str, object]] = {}
+    for found in ALL:
+        assert by_name.setdefault(found.features["name"], found.features) == found.features
+
+
+def test_a_head_has_one_set_of_numbers_for_a_data_set() -> None:
+    pairs = [(found.head, found.train.dataset) for found in FIRSTS if found.head not in ("ahernet", "actionbytes")]
+    assert len(set(pairs)) == len(pairs)
+    for head, dataset in pairs:
+        chosen = paper_numbers(head, dataset)
+        assert chosen is not None
+        assert (chosen.head, chosen.train.dataset, chosen.is_variant) == (head, dataset, False)
+    assert paper_numbers("wsad", "synthetic") is None
+
+
+def test_configurations_that_the_heads_files_name_are_the_ones_here() -> None:
+    known = experiments()
+    assert config_of(known["wsad-thumos14-code"]) == wsad.AUTHORS_CODE
+    assert config_of(known["autoloc-thumos14-code"]) == autoloc.AUTHORS_CODE
+    assert config_of(known["autoloc-activitynet12"]) == autoloc.ACTIVITYNET
+    assert config_of(known["ahernet-star-activitynet13-code"]) == replace(ahernet_head.AUTHORS_CODE, variant="star")
+
+
+def test_a_variant_that_learns_nothing_of_its_own_takes_the_first_ones_head() -> None:
+    known = experiments()
+    assert known["scnn-thumos14-no-proposals"].checkpoint == "scnn-thumos14"
+    assert training_commands(known["scnn-thumos14-no-proposals"]) == training_commands(known["scnn-thumos14"])
+    assert known["wsad-thumos14-clip2"].checkpoint == "wsad-thumos14-clip2"
+    result = run("train", "--experiment", "scnn-thumos14-no-proposals", "--features", "f", "-o", "o.safetensors")
+    assert (result.exit_code, "train --experiment scnn-thumos14" in result.stderr) == (2, True)
+
+
+def test_the_page_is_what_the_experiments_say() -> None:
+    # `make reproduce` writes it anew
+    assert (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8") == experiment_page.page()
+
+
+def test_the_page_has_a_row_for_each_and_a_value_for_none_that_was_not_measured() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\|([^|]*)\|$", experiment_page.page(), flags=re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(experiments())
+    assert {name for name, ours in rows if ours.strip()} == set(experiment_page.MEASURED)
+
+
+# ---- made files, laid out as the data sets are ----
+
+Names = Callable[[str, int], str]
+THUMOS: Names = lambda subset, number: f"video_{'test' if subset == 'testing' else 'validation'}_{number:07}"  # noqa: E731
+LAYOUTS: dict[str, tuple[tuple[str, str], tuple[str, str], Names]] = {
+    # labels, subsets to learn from and to be tried on, names of videos
+    "thumos14": (("LongJump", "TennisSwing"), ("validation", "testing"), THUMOS),
+    "multithumos": (("LongJump", "21"), ("training", "testing"), THUMOS),
+    "activitynet12": (("Long jump", "Ping-pong"), ("training", "validation"), lambda subset, n: f"{subset[0]}_-4wOmHw{n:02}"),
+    "activitynet13": (("Long jump", "Ping-pong"), ("training", "validation"), lambda subset, n: f"{subset[0]}_-4wOmHw{n:02}"),
+    "mexaction2": (
+        ("BullChargeCape", "HorseRiding"),
+        ("training", "testing"),
+        lambda subset, n: f"F{subset[:2].upper()}DB{n:06}-AFP_VIS_01",
+    ),
+}
+
+
+def made_truth(dataset: str) -> GroundTruth:
+    """Six videos to learn from and two to be tried on, each with one action, the actions in turn."""
+    labels, subsets, name_of = LAYOUTS[dataset]
+    videos = []
+    for subset, count in zip(subsets, (8, 2), strict=True):
+        for number in range(count):
+            name, start_s = name_of(subset, number + 1), STEP_S * (4 + number % 3)
+            found = Instance(round(start_s, 2), round(start_s + STEP_S * 6, 2), name, labels[number % 2])
+            videos.append(VideoTruth(video_id=name, subset=subset, duration_s=STEP_S * 20, instances=(found,)))
+    return GroundTruth(videos=tuple(videos))
+
+
+def lay_out(dataset: str) -> GroundTruth:
+    """Its annotations in its own form, where they are published to be, below a folder of its name."""
+    folder, truth = Path(dataset), made_truth(dataset)
+    folder.mkdir()
+    if dataset == "multithumos":
+        numbers = {"LongJump": 14, "21": 21}
+        entries = {
+            video.video_id: {
+                "subset": video.subset,
+                "duration": video.duration_s,
+                "actions": [[numbers[found.label], found.start_s, found.end_s] for found in video.instances],
+            }
+            for video in truth.videos
+        }
+        (folder / "multithumos.json").write_text(json.dumps(entries))
+    elif dataset.startswith("activitynet"):
+        write_activitynet(truth, folder / f"activity_net.v1-{dataset[-1]}.min.json")
+    else:
+        write_thumos(GroundTruth(videos=tuple(replace(video, duration_s=None) for video in truth.videos)), folder / "annotations")
+    return truth
+
+
+def write_features(folder: Path, truth: GroundTruth, dim: int, step_s: float) -> None:
+    """As ``tal-run features`` lays them out, ActivityNet's with the prefix that its videos' files have."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dice, labels = np.random.default_rng(0), truth.labels
+    for video in truth.videos:
+        assert video.duration_s is not None
+        starts_s = np.arange(0, video.duration_s - 1e-6, step_s)
+        data = dice.normal(0, 0.1, (len(starts_s), dim)).astype(np.float32)
+        for found in video.instances:
+            inside = (starts_s + step_s / 2 >= found.start_s) & (starts_s + step_s / 2 < found.end_s)
+            data[inside, labels.index(found.label) :: 4] += 1
+        prefix = "v_" if "_-4wOmHw" in video.video_id else ""
+        np.savez(
+            folder / f"{prefix}{video.video_id}.npz",
+            features=np.maximum(data, 0),
+            seconds=np.stack([starts_s, starts_s + step_s], axis=1),
+            labels=np.array([], np.str_),
+            multi_label=np.array(False),
+        )
+
+
+# a network that is 2048 wide in all its layers takes its time: the same layers, thin
+THIN = {"ahernet": ("length=32", "stem=16,16", "widths=16,16,16,16", "moment_length=16", "batch_size=4")}
+
+
+def prepared(experiment: Experiment, *, dim: int | None = None) -> None:
+    """Annotations and features for an experiment, here."""
+    options = experiment.features
+    fps = 25.0 if options["fps"] == "native" else float(options["fps"])
+    width = dim or EXTRACTORS[options["backbone"]].feature_dim
+    for dataset in {experiment.train.dataset, experiment.test.dataset}:
+        truth = lay_out(dataset)
+        videos = experiment.train if dataset == experiment.train.dataset else experiment.test
+        write_features(Path(feature_folder(experiment, videos)), truth, width, options["stride"] / fps)
+
+
+@pytest.mark.usefixtures("one_thread")
+class TestChain:
+    """What is shown is typed, in a folder of made data sets, but for the videos and with two iterations."""
+
+    @pytest.fixture(autouse=True)
+    def _here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+    @pytest.mark.parametrize("experiment", FIRSTS, ids=lambda found: found.name)
+    def test_the_commands_lead_to_numbers(self, experiment: Experiment) -> None:
+        prepared(experiment)
+        settings = [word for setting in THIN.get(experiment.head, ()) for word in ("--config", setting)]
+        (line,) = training_commands(experiment)
+        result = run(*shlex.split(line)[1:], "--iterations", "2", *settings)
+        assert result.exit_code == 0, result.stderr
+        trained = load_head(f"{experiment.name}.safetensors")
+        assert trained.recipe["experiment"] == experiment.name
+        assert trained.recipe["dataset"] == experiment.train.dataset
+        assert trained.recipe["subset"] == experiment.train.subset
+        expected = config_of(experiment)
+        thin = {setting.partition("=")[0] for setting in THIN.get(experiment.head, ())}
+        for name, value in vars(trained.config).items():
+            if name not in thin and not name.endswith("iterations"):
+                assert value == getattr(expected, name), name
+
+        judged = 0
+        for line in result_commands(experiment):
+            words = shlex.split(line)[1:]
+            if words[0] == "eval":
+                words += ["--json", "--bootstrap", "0"] if "--proposals" not in words else ["--json"]
+            result = run(*words)
+            assert result.exit_code == 0, result.stderr
+            if words[0] == "eval":
+                judged += 1
+                report = json.loads(result.stdout)
+                assert report["videos"] == 2 if "--proposals" not in words else "auc" in report
+            else:
+                found = json.loads(Path(words[-1]).read_text())
+                tried = {v.video_id for v in made_truth(experiment.test.dataset).videos if v.subset == experiment.test.subset}
+                assert set(found["results"]) == tried
+        assert judged == len(result_commands(experiment)) // 2 or AUC in experiment.published
