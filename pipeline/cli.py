@@ -178,22 +178,33 @@ def detect(
     """Find actions in videos.
 
     Those asked for with --query or, without one, each video's best classes. Prints a table (plain tab-separated rows
-    when piped), and writes files with -o. Exit status: 0 done, 1 some videos failed, 2 wrong use.
+    when piped), and writes files with -o. With --features, a trained head looks at stored features instead, of all videos
+    or those named, and writes one file. Exit status: 0 done, 1 some videos failed, 2 wrong use.
     """
     from dataclasses import replace
     from functools import partial
 
     if folder is not None:
         if queries or word_vectors or names_only or top is not None:
-            raise WrongUse("in stored features all actions are sought: leave out --query, --word-vectors, --names-only and --top")
-        stored = {"folder": folder, "checkpoint": checkpoint, "experiment": experiment, "data": data, "settings": settings}
+            raise WrongUse(
+                "in stored features all actions are sought: leave out --query, --word-vectors, --names-only and --top"
+            )
         detect_in_features(
-            videos, targets=targets, format_name=format_name, min_score=min_score, watching=watching, **stored
+            videos,
+            folder=folder,
+            checkpoint=checkpoint,
+            targets=targets,
+            format_name=format_name,
+            experiment=experiment,
+            data=data,
+            settings=settings,
+            min_score=min_score,
+            watching=watching,
         )
     if experiment or data or settings:
         raise WrongUse("--experiment, --data and --config go with --features")
     if not videos:
-        raise click.MissingParameter(param_hint="VIDEO...", param_type="argument")
+        raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'VIDEO...'", param_type="argument")
 
     from tal_run.pipeline import outputs, page
     from tal_run.pipeline.detector import Detector, localization_for

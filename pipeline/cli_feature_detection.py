@@ -14,7 +14,6 @@ from tal_run.pipeline.exits import DONE, SOME_FAILED, WrongUse, errors_as_wrong_
 
 if TYPE_CHECKING:
     from tal_run.extractors.errors import TalRunError
-    from tal_run.pipeline.experiments import Experiment
 
 Command = Callable[..., Any]
 STEP = "detecting"
@@ -64,8 +63,6 @@ def detect_in_features(
     watching: Mapping[str, Any],
 ) -> None:
     """``tal-run detect --features``: exits with its status."""
-    from dataclasses import replace
-
     from tal_run.pipeline import outputs
     from tal_run.pipeline.screen import Screen
 

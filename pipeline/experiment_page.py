@@ -21,13 +21,13 @@ MEASURED: Mapping[str, Mapping[str, float]] = {}
 INTRODUCTION = """\
 # The papers' tables, and how to obtain them again
 
-Each row has an experiment, and each experiment all that tal-run needs to be told: the videos, the features, the method's numbers
-where they are not its defaults, the seed, the protocol and the overlaps. `tal-run experiments show NAME` prints what to type,
-from videos to numbers. It is run in a folder that holds each data set in a folder of its name; `tal-run datasets check NAME`
-says whether one is whole.
+Each row has an experiment, and each experiment all that tal-run needs to be told: the videos, the features, the method's
+numbers where they are not its defaults, the seed, the protocol and the overlaps. `tal-run experiments show NAME` prints what to
+type, from videos to numbers; below a table stand the commands of its first row. They are typed in a folder that holds each
+data set in a folder of its name; `tal-run datasets check NAME` says whether one is whole.
 
-**None of these numbers has been measured with tal-run yet**, as none of the data sets' videos could be had where it was written;
-the tests go through every command on made files that are laid out like them. "Ours" stays empty until somebody measures it.
+**None of these numbers has been measured with tal-run yet**: the data sets' videos could not be had where it was written. The
+tests go through the commands on made files that are laid out like the data sets. "Ours" is empty until somebody measures it.
 
 All numbers are percent. *AP rules* are those of `tal-run eval --protocol`; do not compare across them.
 This page is made from `pipeline/data/experiments` (`make reproduce`).

@@ -19,8 +19,8 @@ from tal_run.eval.annotations import GroundTruth, Instance, VideoTruth, write_ac
 from tal_run.eval.datasets import DATASETS  # noqa: E402
 from tal_run.eval.protocols import PROTOCOLS  # noqa: E402
 from tal_run.extractors.registry import EXTRACTORS  # noqa: E402
-from tal_run.models import autoloc, wsad  # noqa: E402
 from tal_run.models import ahernet as ahernet_head  # noqa: E402
+from tal_run.models import autoloc, wsad  # noqa: E402
 from tal_run.models.head import HEADS, head_named, load_head  # noqa: E402
 from tal_run.pipeline import experiment_page  # noqa: E402
 from tal_run.pipeline.cli import main  # noqa: E402
@@ -229,7 +229,9 @@ def lay_out(dataset: str) -> GroundTruth:
     elif dataset.startswith("activitynet"):
         write_activitynet(truth, folder / f"activity_net.v1-{dataset[-1]}.min.json")
     else:
-        write_thumos(GroundTruth(videos=tuple(replace(video, duration_s=None) for video in truth.videos)), folder / "annotations")
+        write_thumos(
+            GroundTruth(videos=tuple(replace(video, duration_s=None) for video in truth.videos)), folder / "annotations"
+        )
     return truth
 
 
