@@ -112,7 +112,10 @@ def train(
         values, sampling = settings_of(settings), sampling_of(fps, window, stride)
         paper = _paper(experiment, head_name, dataset, annotations)
         if experiment is not None and paper is not None:
-            head_name, subset = head_name or paper.head, subset or paper.train.subset
+            given = {"--dataset": dataset, "--annotations": annotations, "--subset": subset, "--seed": seed}
+            for option in (option for option, value in given.items() if value is not None):
+                display.say(f"note: not quite {experiment}, as {option} is given")
+            head_name, subset = paper.head, subset or paper.train.subset
             dataset = dataset if annotations is not None else dataset or paper.train.dataset
             seed = paper.seed if seed is None else seed
         if head_name is None:

@@ -281,7 +281,7 @@ class TestChain:
 
     @pytest.mark.parametrize("experiment", FIRSTS, ids=lambda found: found.name)
     def test_the_commands_lead_to_numbers(self, experiment: Experiment) -> None:
-        prepared(experiment)
+        prepared(experiment, dim=64 if experiment.head == "ahernet" else None)
         settings = [word for setting in THIN.get(experiment.head, ()) for word in ("--config", setting)]
         (line,) = training_commands(experiment)
         result = run(*shlex.split(line)[1:], "--iterations", "2", *settings)
@@ -312,3 +312,44 @@ class TestChain:
                 tried = {v.video_id for v in made_truth(experiment.test.dataset).videos if v.subset == experiment.test.subset}
                 assert set(found["results"]) == tried
         assert judged == len(result_commands(experiment)) // 2 or AUC in experiment.published
+
+    def test_what_is_given_wins_and_that_is_said(self) -> None:
+        experiment = experiments()["autoloc-activitynet12"]
+        prepared(experiment, dim=8)
+        train = shlex.split(training_commands(experiment)[0])[1:]
+        given = ("--config", "anchors=1,2", "--config", "leak=0.2", "--seed", "5", "--subset", "validation")
+        result = run(*train, "--iterations", "2", *given)
+        assert result.exit_code == 0
+        said = "numbers of autoloc-activitynet12 (Shou, Gao, Zhang, Miyazawa & Chang, ECCV 2018 (AutoLoc)): "
+        assert said + "anchors=1,2 (given), localization_iterations=4819, leak=0.2 (given)" in result.stderr
+        assert "note: not quite autoloc-activitynet12, as --seed is given" in result.stderr
+        assert "note: not quite autoloc-activitynet12, as --subset is given" in result.stderr
+        trained = load_head("autoloc-activitynet12.safetensors")
+        assert (trained.config.anchors, trained.config.leak, trained.recipe["seed"]) == ((1, 2), 0.2, 5)
+        assert (trained.recipe["subset"], trained.recipe["videos"]) == ("validation", 2)
+
+    def test_a_data_set_by_its_name_has_the_papers_numbers(self) -> None:
+        experiment = experiments()["autoloc-activitynet12"]
+        prepared(experiment, dim=8)
+        features = feature_folder(experiment, experiment.train)
+        common = ("train", "--head", "autoloc", "--features", features, "--iterations", "2")
+        result = run(*common, "--dataset", "activitynet12", "-o", "named.safetensors")
+        assert "numbers of autoloc-activitynet12" in result.stderr
+        assert load_head("named.safetensors").config.anchors == (16, 32, 64, 128, 256, 512)
+        path = "activitynet12/activity_net.v1-2.min.json"
+        result = run(*common, "--annotations", path, "-o", "nameless.safetensors")
+        assert "numbers of" not in result.stderr
+        assert load_head("nameless.safetensors").config.anchors == autoloc.AutoLocConfig().anchors
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("--experiment", "wsad"), "there is no experiment 'wsad'"),
+            (("--experiment", "wsad-thumos14", "--head", "wtalc"), "leave out --head wtalc"),
+            (("--experiment", "wsad-thumos14"), "there is no folder thumos14"),
+            (("--dataset", "thumos14"), "say what is to learn: --head"),
+        ],
+    )
+    def test_what_cannot_be_done_is_a_sentence(self, arguments: tuple[str, ...], said: str) -> None:
+        result = run("train", "--features", "f", "-o", "o.safetensors", *arguments)
+        assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
