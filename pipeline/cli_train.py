@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tal_run.pipeline.training_data import MomentSource, TrainingSet
 
 # as ``models.head.HEADS`` and ``eval.annotations.SUBSETS``, without importing them; a test compares them
-HEAD_NAMES = ("ahernet", "autoloc", "scnn", "wsad", "wtalc")
+HEAD_NAMES = ("actionbytes", "ahernet", "autoloc", "scnn", "wsad", "wtalc")
 SUBSET_NAMES = ("training", "validation", "testing", "all")
 TOLD = 20  # times in a training
 
@@ -114,8 +114,9 @@ def train(
     tal-run train --head wtalc --annotations truth.csv --features features -o wtalc.safetensors
     tal-run detect video.mp4 --checkpoint wtalc.safetensors
 
-    wtalc, wsad and autoloc learn from which actions are in which videos, scnn and ahernet from their times too, and from trimmed
-    moments: ahernet finds actions of which it has seen only moments, learning what surrounds them from others. Started
+    wtalc, wsad, autoloc and actionbytes learn from which actions are in which videos, scnn and ahernet from their times too,
+    and from trimmed moments: ahernet finds actions of which it has seen only moments, learning what surrounds them from
+    others. Started
     again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
     wrong use or a training that cannot go on, 130 stopped.
     """
@@ -146,14 +147,15 @@ def train(
 
         from tal_run.extractors.feature_files import FeatureFolder
         from tal_run.models.head import head_named, load_head
-        from tal_run.pipeline import ahernet_stages, training, training_data
+        from tal_run.pipeline import ahernet_stages, cross_dataset, training, training_data
         from tal_run.pipeline.head_config import configured
 
         head = head_named(head_name)
-        configured(head, values, iterations=iterations)
-        chosen = training_data.ALL
+        config = configured(head, values, iterations=iterations)
+        chosen, unseen = training_data.ALL, ()
         if truth is not None:
             truth, chosen = training_data.to_learn_from(truth, subset)
+            truth, unseen = cross_dataset.without_unseen(truth, config)
         start = load_head(start_from) if start_from else None
         features = FeatureFolder(folder or moment_features or "")
         source = _source(moments, moment_features or folder, moment_classes, subset)
@@ -168,6 +170,8 @@ def train(
             streams=len(found.needs.streams or ()) or None,
             moment_classes=found.moment_classes,
         )
+        if unseen:
+            display.say(f"note: left out what is not to be seen: {', '.join(unseen)}")
         _say_what_is_not_there(found, display)
         options = training.TrainOptions(
             seed=seed or 0,

@@ -46,7 +46,7 @@ from tal_run.pipeline.training_data import (  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ALL_HEADS = ("ahernet", "autoloc", "scnn", "wsad", "wtalc")
+ALL_HEADS = ("actionbytes", "ahernet", "autoloc", "scnn", "wsad", "wtalc")
 
 
 class Killed(BaseException):
@@ -87,7 +87,7 @@ def kill() -> None:
 
 
 class TestWhatIsLearnt:
-    @pytest.mark.parametrize("name", ["wtalc", "wsad", "autoloc", "scnn"])
+    @pytest.mark.parametrize("name", ["actionbytes", "wtalc", "wsad", "autoloc", "scnn"])
     def test_actions_are_found_where_they_are_in_videos_never_seen(
         self, name: str, lesson: ModuleType, read: Any, tmp_path: Path
     ) -> None:
