@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tal_run.eval.annotations import CLIP_COLUMNS, SUBSETS, AnnotationError, GroundTruth, read, read_clips
-from tal_run.eval.clip_lists import KINETICS_COLUMNS
+from tal_run.eval.clip_lists import KINETICS_COLUMNS, KINETICS_SPLITS
 
-KINETICS_SPLITS = {"train": "training", "val": "validation", "validate": "validation", "test": "testing"}
 
 
 @dataclass(frozen=True, kw_only=True)

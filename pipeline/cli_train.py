@@ -116,7 +116,7 @@ def train(
 
     wtalc, wsad, autoloc and actionbytes learn from which actions are in which videos, scnn and ahernet from their times too,
     and from trimmed moments: ahernet finds actions of which it has seen only moments, learning what surrounds them from
-    others. Started
+    others. With --dataset or --experiment, numbers are those that the method's paper has for it, and said. Started
     again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
     wrong use or a training that cannot go on, 130 stopped.
     """
@@ -152,13 +152,14 @@ def train(
 
         head = head_named(head_name)
         config = configured(head, values, iterations=iterations)
-        chosen, unseen = training_data.ALL, ()
+        chosen, unseen = training_data.ALL, tuple[str, ...]()
         if truth is not None:
             truth, chosen = training_data.to_learn_from(truth, subset)
             truth, unseen = cross_dataset.without_unseen(truth, config)
         start = load_head(start_from) if start_from else None
         features = FeatureFolder(folder or moment_features or "")
-        source = _source(moments, moment_features or folder, moment_classes, subset)
+        of_moments = paper.moments.subset if experiment and paper and paper.moments else subset
+        source = _source(moments, moment_features or folder, moment_classes, of_moments)
         with display.progress() as hook:
             found = training_data.read_training_set(
                 truth, features, timed=head.name in training_data.TIMED, source=source, sampling=sampling, hook=hook
