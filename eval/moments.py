@@ -26,7 +26,6 @@ from tal_run.eval.annotations import CLIP_COLUMNS, SUBSETS, AnnotationError, Gro
 from tal_run.eval.clip_lists import KINETICS_COLUMNS, KINETICS_SPLITS
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Moment:
     """One action.

@@ -14,6 +14,7 @@ from tal_run.pipeline.exits import DONE, SOME_FAILED, WrongUse, errors_as_wrong_
 
 if TYPE_CHECKING:
     from tal_run.extractors.errors import TalRunError
+    from tal_run.pipeline.experiments import Experiment
 
 Command = Callable[..., Any]
 STEP = "detecting"
@@ -64,6 +65,7 @@ def detect_in_features(
 ) -> None:
     """``tal-run detect --features``: exits with its status."""
     from tal_run.pipeline import outputs
+    from tal_run.pipeline.experiments import experiment_named
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
@@ -91,16 +93,20 @@ def detect_in_features(
         outputs.check_writable(target)
         values = settings_of(settings)
         wanted: Sequence[str] | None = names or None
-        if experiment is not None:
-            wanted, values = _of(experiment, names, data, values)
+        paper = None if experiment is None else experiment_named(experiment)
+        if paper is not None:
+            wanted, labels, values = _of(paper, names, data, values)
 
         from tal_run.extractors.feature_files import FeatureFolder
         from tal_run.models.head import load_head
-        from tal_run.pipeline import feature_detection
+        from tal_run.pipeline import cross_dataset, feature_detection
 
-        trained = feature_detection.seeking(load_head(checkpoint, device=watching["device"]), values)
-        if experiment is not None:
-            _check_head(experiment, trained.head.name, checkpoint)
+        trained = load_head(checkpoint, device=watching["device"])
+        if paper is not None and trained.head.name != paper.head:
+            raise WrongUse(f"{paper.name} is an experiment with {paper.head}, and {checkpoint} holds {trained.head.name}")
+        trained = feature_detection.seeking(trained, values)
+        if paper is not None and paper.carried_over:
+            trained = cross_dataset.carried_over(trained, labels, config=cross_dataset.ALL_CLASSES)
         stored = FeatureFolder(folder)
         videos, missing = feature_detection.chosen_videos(stored, wanted)
         if missing:
@@ -127,23 +133,15 @@ def detect_in_features(
 
 
 def _of(
-    experiment: str, names: Sequence[str], data: Path | None, given: Mapping[str, str]
-) -> tuple[Sequence[str], dict[str, str]]:
-    """The videos that an experiment looks at (of those named), and the numbers that it seeks with."""
+    experiment: Experiment, names: Sequence[str], data: Path | None, given: Mapping[str, str]
+) -> tuple[Sequence[str], Sequence[str], dict[str, str]]:
+    """The videos that an experiment looks at (of those named), what is annotated there, and the numbers it seeks with."""
     from tal_run.eval import datasets
-    from tal_run.pipeline.experiments import experiment_named
+    from tal_run.eval.annotations import read
 
-    found = experiment_named(experiment)
-    truth = datasets.find(found.test.dataset, data).truth()
-    if found.test.subset is not None:
-        truth = truth.subset(found.test.subset)
+    tried = experiment.test
+    truth = read(tried.ground_truth) if tried.ground_truth else datasets.find(tried.dataset, data).truth()
+    if tried.subset is not None:
+        truth = truth.subset(tried.subset)
     videos = [video.video_id for video in truth.videos]
-    return [name for name in videos if not names or name in names], {**found.detection, **given}
-
-
-def _check_head(experiment: str, head_name: str, checkpoint: str) -> None:
-    from tal_run.pipeline.experiments import experiment_named
-
-    head = experiment_named(experiment).head
-    if head_name != head:
-        raise WrongUse(f"{experiment} is an experiment with {head}, and {checkpoint} holds {head_name}: give its own head")
+    return [name for name in videos if not names or name in names], truth.labels, {**experiment.detection, **given}

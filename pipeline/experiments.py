@@ -36,13 +36,15 @@ class Videos:
     Attributes:
         dataset: whose annotations (``tal-run datasets list``).
         subset: which of its videos; None: all.
-        videos: the data set whose videos they are, if it is another one.
+        videos: the data set, or folder, whose videos they are, if it is another one.
+        ground_truth: a file of annotations of one's own, instead of the data set's.
         exclude: videos that are left out of the evaluation.
     """
 
     dataset: str
     subset: str | None = None
     videos: str | None = None
+    ground_truth: str | None = None
     exclude: tuple[str, ...] = ()
 
     @property
@@ -64,6 +66,7 @@ class Experiment:
         head: the method (``tal-run train --head``).
         train: what it learns from.
         test: what it is tried on.
+        moments: trimmed moments that it learns from beside, or instead of, videos.
         features: ``name`` of their folder, and the options of ``tal-run features``.
         protocol: whose rules the paper reckons by (``tal-run eval --protocol``).
         tious: at which overlaps.
@@ -90,6 +93,7 @@ class Experiment:
     protocol: str
     tious: tuple[float, ...]
     published: Mapping[str, float]
+    moments: Videos | None = None
     config: Mapping[str, str] = field(default_factory=dict)
     detection: Mapping[str, str] = field(default_factory=dict)
     by_tiou: str | None = None
@@ -138,9 +142,10 @@ def experiment_named(name: str) -> Experiment:
 
 
 def paper_numbers(head: str, dataset: str) -> Experiment | None:
-    """The experiment whose numbers are the paper's for a head on a data set; None: the paper has none for it."""
-    mine = (found for found in experiments().values() if not found.is_variant)
-    return next((found for found in mine if (found.head, found.train.dataset) == (head, dataset)), None)
+    """The experiment whose numbers are the paper's for a head on a data set; None: the paper has none for it, or several."""
+    firsts = [found for found in experiments().values() if not found.is_variant]
+    mine = [found for found in firsts if (found.head, found.train.dataset) == (head, dataset)]
+    return mine[0] if len(mine) == 1 else None
 
 
 @functools.cache
@@ -151,10 +156,11 @@ def _files() -> tuple[str, ...]:
 def _varied(whole: Mapping[str, Any], changes: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What a variant is: the first experiment's, but for what it says; numbers of the method are added to the first's."""
     varied = {**whole, "file": name, "notes": [], **changes}
+    learns = {"config", "train", "moments", "head", "features", "extra", "seed"} & changes.keys()
+    if "checkpoint" not in changes:
+        varied["checkpoint"] = "" if learns else whole.get("checkpoint", name)
     for key in ("config", "detection"):
         varied[key] = {**whole.get(key, {}), **changes.get(key, {})}
-    if not {"config", "train", "head", "features", "extra", "seed"} & changes.keys():
-        varied["checkpoint"] = name  # nothing that it learns differently
     return varied
 
 
@@ -166,6 +172,7 @@ def _experiment(name: str, table: Mapping[str, Any]) -> Experiment:
             "name": name,
             "train": _videos(table["train"]),
             "test": _videos(table["test"]),
+            "moments": _videos(table["moments"]) if "moments" in table else None,
             "published": MappingProxyType(published),
             "tious": tuple(table.get("tious", [float(key) for key in published if _is_number(key)])),
             "config": {key: _text(value) for key, value in table.get("config", {}).items()},
@@ -200,20 +207,26 @@ def commands(experiment: Experiment) -> list[str]:
 
 def feature_commands(experiment: Experiment) -> list[str]:
     """Features of all the videos, learnt from or not; where they are there already, nothing is done again."""
+    from tal_run.eval.datasets import DATASETS
+
     options = {key: value for key, value in experiment.features.items() if key != "name"}
-    sets = dict.fromkeys([experiment.train.watched, experiment.test.watched])
+    parts = [part for part in (experiment.train, experiment.moments, experiment.test) if part]
+    folders = {part.watched: feature_folder(experiment, part) for part in parts}
     return [
-        _line("features", name, dataset=name, o=feature_folder(experiment, videos), **options)
-        for name, videos in ((name, Videos(dataset=name)) for name in sets)
+        _line("features", name, **({"dataset": name} if name in DATASETS else {}), o=folder, **options)
+        for name, folder in folders.items()
     ]
 
 
 def training_commands(experiment: Experiment) -> list[str]:
-    """The training; none, if it was another experiment's."""
+    """The training of the head that it takes, which may be another experiment's."""
     if experiment.checkpoint != experiment.name:
         return training_commands(experiment_named(experiment.checkpoint))
-    folder = feature_folder(experiment, experiment.train)
-    return [_line("train", experiment=experiment.name, features=folder, **experiment.extra, o=_head_file(experiment))]
+    options = {"experiment": experiment.name, "features": feature_folder(experiment, experiment.train)}
+    if experiment.moments:
+        options["moments"] = ground_truth(experiment.moments)
+        options["moment_features"] = feature_folder(experiment, experiment.moments)
+    return [_line("train", **options, **experiment.extra, o=_head_file(experiment))]
 
 
 def result_commands(experiment: Experiment) -> list[str]:
@@ -226,7 +239,7 @@ def result_commands(experiment: Experiment) -> list[str]:
         lines.append(
             _line("detect", experiment=experiment.name, checkpoint=_head_file(experiment), features=folder, **sought, o=found)
         )
-        judged = {"ground_truth": _ground_truth(experiment.test), "detections": found}
+        judged = {"ground_truth": ground_truth(experiment.test), "detections": found}
         if experiment.test.subset:
             judged["subset"] = experiment.test.subset
         left_out = {"exclude": list(experiment.test.exclude)}
@@ -246,10 +259,14 @@ def _head_file(experiment: Experiment) -> str:
     return f"{experiment.checkpoint}.safetensors"
 
 
-def _ground_truth(videos: Videos) -> str:
+def ground_truth(videos: Videos) -> str:
+    """Where the commands take annotations from."""
     from tal_run.eval.datasets import DATASETS
 
-    return f"{videos.dataset}/{DATASETS[videos.dataset].annotations[0]}"
+    if videos.ground_truth:
+        return videos.ground_truth
+    dataset = DATASETS[videos.dataset]
+    return videos.dataset if dataset.clips else f"{videos.dataset}/{dataset.annotations[0]}"
 
 
 def _line(command: str, *arguments: str, **options: Any) -> str:

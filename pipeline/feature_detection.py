@@ -21,6 +21,10 @@ from tal_run.pipeline.training_data import names_of
 
 # the numbers of a head that count when actions are sought and not before; the others are in its weights
 SOUGHT_BY: dict[str, tuple[str, ...]] = {
+    "actionbytes": (
+        *("proposals", "proposal_percentiles", "merge", "jitter", "first_stage", "score", "margin_fraction"),
+        *("confidence_weight", "nms_tiou", "carried"),
+    ),
     "ahernet": ("scored_by", "thresholds", "nms_tiou", "most"),
     "autoloc": ("min_activation", "max_loss", "nms_tiou", "top_classes", "proposals", "inflation", "objective"),
     "scnn": ("proposal_threshold", "use_prior", "evaluation_tiou", "nms_margin"),

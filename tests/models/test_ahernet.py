@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 
 from tal_run.extractors.features import FeatureNeeds  # noqa: E402
+from tal_run.models import head as heads  # noqa: E402
 from tal_run.models.ahernet import (  # noqa: E402
     AUTHORS_CODE,
     HEAD,
@@ -46,7 +47,6 @@ from tal_run.models.ahernet_training import (  # noqa: E402
     draw,
     foregrounds,
 )
-from tal_run.models import head as heads  # noqa: E402
 from tal_run.models.head import Batch, HeadError, TrainedHead, TrainingVideo, make_batch, to_arrays  # noqa: E402
 from tal_run.models.postprocess import tiou  # noqa: E402
 
