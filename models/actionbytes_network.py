@@ -85,7 +85,7 @@ class ActionBytesHeadConfig:
         batch_size: videos in a batch; W-TALC's.
         pairs: pairs of videos with a label in common that it begins with; W-TALC's.
         max_snippets: longer videos are cut to so many in training; W-TALC's.
-        learning_rate: Adam's; the paper's.
+        learning_rate: Adam's; the paper's. With weak, its settings "are kept similar to" W-TALC's, whose is 1e-4.
         weight_decay: Adam's; W-TALC's.
         iterations: of the whole training; open.
         proposals: look at ActionBytes proposals too, not only at what the threshold gives.

@@ -114,11 +114,11 @@ def train(
     tal-run train --head wtalc --annotations truth.csv --features features -o wtalc.safetensors
     tal-run detect video.mp4 --checkpoint wtalc.safetensors
 
-    wtalc, wsad, autoloc and actionbytes learn from which actions are in which videos, scnn and ahernet from their times too,
-    and from trimmed moments: ahernet finds actions of which it has seen only moments, learning what surrounds them from
-    others. With --dataset or --experiment, numbers are those that the method's paper has for it, and said. Started
-    again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
-    wrong use or a training that cannot go on, 130 stopped.
+    wtalc, wsad, autoloc and actionbytes learn from which actions are in which videos (actionbytes from trimmed clips, unless
+    --config regime=weak), scnn and ahernet from their times too, and from trimmed moments: ahernet finds actions of which it
+    has seen only moments, learning what surrounds them from others. With --dataset or --experiment, numbers are those that
+    the paper has for it, and said. Started again after an interruption, the same command goes on where it was and comes to
+    the same head. Exit status: 0 done, 2 wrong use or a training that cannot go on, 130 stopped.
     """
     from tal_run.pipeline.screen import Screen
 
