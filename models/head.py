@@ -177,6 +177,8 @@ class Head(Generic[C]):
         steps: (network, config) -> the updates of an iteration.
         draw: of methods that learn from videos of several kinds, in the place of ``sample``: (videos, config, ``rng=``) ->
             what the next batch is made of, which may be cut out of them.
+        iterate: of methods that learn from something else than videos' features, in the place of all of these: (network,
+            steps, config, ``rng=``, ``iteration=`` from 0 on) -> the losses of an iteration, which it has lessened.
         begin: what has to be done to a new network before the first iteration: (network, videos, config, ``start=`` a
             ``TrainedHead`` to start from or None, ``rng=``, ``hook=``).
         mine: of methods that make labels of their own: (network, features of all videos, config, ``iteration=``, ``rng=``) ->
@@ -194,6 +196,7 @@ class Head(Generic[C]):
     sample: Callable[..., NDArray[np.int64]]
     steps: Callable[[nn.Module, C], tuple[Step, ...]]
     draw: Callable[..., list[TrainingVideo]] | None = None
+    iterate: Callable[..., dict[str, float]] | None = None
     begin: Callable[..., None] | None = None
     mine: Callable[..., NDArray[np.bool_] | None] | None = None
     carry_over: Callable[[Any, ArrayLike, C], Any] | None = None

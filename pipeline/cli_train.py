@@ -44,7 +44,22 @@ TOLD = 20  # times in a training
     "--subset", type=click.Choice(SUBSET_NAMES), help="Videos to learn from. [default: training or, without, validation]"
 )
 @click.option("--features", "folder", metavar="DIR", help="Features of the videos, in any layout.")
-@click.option("--fps", type=float, help="Of features that do not say: frames a second ...")
+@click.option(
+    "--videos",
+    "videos",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Of scnn, instead of features: learn from frames.",
+)
+@click.option(
+    "--trunk",
+    type=click.Choice(["c3d", "starter"]),
+    help="With --videos: what the networks are made of. [default: c3d, as in the paper]",
+)
+@click.option(
+    "--cache", type=click.Path(path_type=Path), metavar="DIR", help="With --videos: for decoded frames. [default: beside -o]"
+)
+@click.option("--fps", type=float, help="Of features that do not say: frames a second ... (With --videos: to look at.)")
 @click.option("--window", type=float, help="... frames in one window ...")
 @click.option("--stride", type=float, help="... and from window to window.")
 @click.option(
@@ -91,6 +106,9 @@ def train(
     annotations: str | None,
     subset: str | None,
     folder: str | None,
+    videos: Path | None,
+    trunk: str | None,
+    cache: Path | None,
     fps: float | None,
     window: float | None,
     stride: float | None,
@@ -115,17 +133,18 @@ def train(
     tal-run detect video.mp4 --checkpoint wtalc.safetensors
 
     wtalc, wsad, autoloc and actionbytes learn from which actions are in which videos (actionbytes from trimmed clips, unless
-    --config regime=weak), scnn and ahernet from their times too, and from trimmed moments: ahernet finds actions of which it
-    has seen only moments, learning what surrounds them from others. With --dataset or --experiment, numbers are those that
-    the paper has for it, and said. Started again after an interruption, the same command goes on where it was and comes to
-    the same head. Exit status: 0 done, 2 wrong use or a training that cannot go on, 130 stopped.
+    --config regime=weak), scnn and ahernet from their times too, and from trimmed moments; scnn learns from frames, too
+    (--videos). ahernet finds actions of which it has seen only moments, learning what surrounds them from others. With
+    --dataset or --experiment, numbers are those that the paper has for it, and said. Started again after an interruption, the
+    same command goes on where it was and comes to the same head. Exit status: 0 done, 2 wrong use or a training that cannot
+    go on, 130 stopped.
     """
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=quiet)
     with errors_as_wrong_use(), ExitStack() as stack:
         # what is asked for is checked before anything takes time
-        values, sampling = settings_of(settings), sampling_of(fps, window, stride)
+        values = settings_of(settings)
         paper = _paper(experiment, head_name, dataset, annotations)
         if experiment is not None and paper is not None:
             given = {"--dataset": dataset, "--annotations": annotations, "--subset": subset, "--seed": seed}
@@ -136,11 +155,17 @@ def train(
             seed = paper.seed if seed is None else seed
         if head_name is None:
             raise WrongUse(f"say what is to learn: --head {', '.join(HEAD_NAMES)}, or --experiment NAME")
+        _check_frames(
+            head_name, values, videos, {"--trunk": trunk, "--cache": cache}, {"--features": folder, "--stride": stride}
+        )
         if paper is not None:
             values = _with_paper(paper, values, display)
+        sampling = sampling_of(fps, window, stride) if videos is None else None
+        if videos is not None:
+            values = {"trunk": trunk or "c3d", **values}
         write = stack.enter_context(_tensorboard(tensorboard)) if tensorboard else None
         _check_moments(head_name, moments, moment_features, moment_classes, start_from)
-        if folder is None and moment_features is None:
+        if folder is None and moment_features is None and videos is None:
             raise WrongUse("say what to learn from, with --features DIR (`tal-run features` makes them)")
         with display.progress() as hook:
             truth, names = _truth(dataset, data, annotations, hook, optional=moments is not None)
@@ -157,13 +182,29 @@ def train(
             truth, chosen = training_data.to_learn_from(truth, subset)
             truth, unseen = cross_dataset.without_unseen(truth, config)
         start = load_head(start_from) if start_from else None
-        features = FeatureFolder(folder or moment_features or "")
         of_moments = paper.moments.subset if experiment and paper and paper.moments else subset
         source = _source(moments, moment_features or folder, moment_classes, of_moments)
         with display.progress() as hook:
-            found = training_data.read_training_set(
-                truth, features, timed=head.name in training_data.TIMED, source=source, sampling=sampling, hook=hook
-            )
+            if videos is not None:
+                from tal_run.models.scnn_frames import head_on
+                from tal_run.pipeline.scnn_clips import read_clips, videos_in
+
+                found, clips = read_clips(
+                    truth,
+                    videos_in(videos),
+                    config=configured(head, values, iterations=iterations),
+                    cache=cache or target.with_name(target.name.removesuffix(".safetensors") + ".clips"),
+                    moments=source.moments,
+                    fps=fps,
+                    seed=seed or 0,
+                    hook=hook,
+                )
+                head = head_on(clips)
+            else:
+                features = FeatureFolder(folder or moment_features or "")
+                found = training_data.read_training_set(
+                    truth, features, timed=head.name in training_data.TIMED, source=source, sampling=sampling, hook=hook
+                )
         config = configured(
             head,
             values,
@@ -187,7 +228,13 @@ def train(
             current[:] = file, config
             if file != target:
                 display.say(f"first, {file}, to start from:")
-            _say_what_there_is(data, chosen, head, config, display)
+            if videos is None:
+                _say_what_there_is(data, chosen, head, config, display)
+            else:
+                display.say(
+                    f"scnn learns {len(data.labels)} actions from {len(clips.labels)} segments of frames, for "
+                    f"{config.iterations} iterations"
+                )
 
         def tell(iteration: int, losses: Mapping[str, float]) -> None:
             _tell(display, write, iteration, current[1].iterations, losses)
@@ -269,6 +316,19 @@ def _check_moments(head: str, moments: str | None, features: str | None, classes
         raise WrongUse("--moment-features are those of --moments: give both, or --features alone")
 
 
+def _check_frames(
+    head: str, values: Mapping[str, str], videos: Path | None, frames: Mapping[str, Any], features: Mapping[str, Any]
+) -> None:
+    """Refuse options that do not go with --videos, or without."""
+    if "trunk" in values:
+        raise WrongUse("the trunk is what --trunk says: leave out --config trunk")
+    if videos is not None and head != "scnn":
+        raise WrongUse(f"{head} learns from features: give --features instead of --videos, or take --head scnn")
+    for name, value in (frames if videos is None else features).items():
+        if value is not None:
+            raise WrongUse(f"{name} does not go {'without' if videos is None else 'with'} --videos: leave it out")
+
+
 def _source(moments: str | None, folder: str | None, classes: str | None, subset: str | None) -> MomentSource:
     """Where moments come from, as the options say."""
     from tal_run.eval import moments as forms
@@ -277,7 +337,7 @@ def _source(moments: str | None, folder: str | None, classes: str | None, subset
 
     listed = forms.to_learn_from(forms.read_moments(moments), subset) if moments else ()
     return MomentSource(
-        moments=listed, folder=FeatureFolder(folder) if moments and folder else None, classes=frozenset(_names(classes or ""))
+        moments=listed, folder=FeatureFolder(folder) if listed and folder else None, classes=frozenset(_names(classes or ""))
     )
 
 

@@ -132,11 +132,11 @@ class TrainedDetector(Detector):
             FeatureError: the head was trained on other features.
         """
         carried = [match for match in matches if match.classes and not match.exact]
-        found = [
-            detection
-            for detection in self._beside_labels(carried).localize(features)
-            if self.min_score is None or detection.score >= self.min_score
-        ]
+        return self.chosen(self._beside_labels(carried).localize(features), matches)
+
+    def chosen(self, every: Sequence[Detection], matches: Sequence[QueryMatch]) -> list[Detection]:
+        """Of all that was found in a video, what is asked for, best first."""
+        found = [detection for detection in every if self.min_score is None or detection.score >= self.min_score]
         if matches:
             sought = [(match.classes[0].label if match.exact else match.query, match.query) for match in matches]
             return best_first(

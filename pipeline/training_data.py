@@ -263,7 +263,7 @@ def _by_video(moments: Iterable[Moment]) -> dict[str, list[Moment]]:
 def _moment(name: str, features: Features, moment: Moment) -> _Read:
     """The snippets of a moment, with those that it only begins or ends in."""
     data = features.data
-    if moment.start_s is not None:
+    if moment.start_s is not None and moment.end_s is not None:
         start, end = seconds_to_borders(features.grid, [moment.start_s, moment.end_s])
         data = data[math.floor(start) : math.ceil(end)]
     return _Read(name=name, data=data, labels=(moment.label,), trimmed=True)

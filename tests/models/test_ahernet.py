@@ -48,6 +48,7 @@ from tal_run.models.ahernet_training import (  # noqa: E402
     foregrounds,
 )
 from tal_run.models.head import Batch, HeadError, TrainedHead, TrainingVideo, make_batch, to_arrays  # noqa: E402
+from tal_run.models.head import update as update_all  # noqa: E402
 from tal_run.models.postprocess import tiou  # noqa: E402
 
 Array = NDArray[np.float64]
@@ -625,7 +626,7 @@ def alternation(
 ) -> dict[str, float]:
     """One iteration of Algorithm 1, of rows that ``draw`` gave."""
     batch = make_batch(rows, num_classes=CLASSES, rng=dice, max_snippets=config.max_snippets)
-    return heads.update(HEAD, network, updates, batch, config=config)
+    return update_all(HEAD, network, updates, batch, config=config)
 
 
 def test_an_alternation_learns_from_all_three_kinds() -> None:
