@@ -201,16 +201,21 @@ def detect(
             min_score=min_score,
             watching=watching,
         )
-    if experiment or data or settings:
-        raise WrongUse("--experiment, --data and --config go with --features")
+    if experiment or data:
+        raise WrongUse("--experiment and --data go with --features")
+    if settings and not checkpoint:
+        raise WrongUse("--config is of a trained head: it goes with --checkpoint")
     if not videos:
         raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'VIDEO...'", param_type="argument")
 
     from tal_run.pipeline import outputs, page
+    from tal_run.pipeline.cli_train import settings_of
     from tal_run.pipeline.detector import Detector, localization_for
+    from tal_run.pipeline.feature_detection import seeking
+    from tal_run.pipeline.frames_detector import trained_detector
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
-    from tal_run.pipeline.frames_detector import trained_detector
+    from tal_run.pipeline.trained_detector import TrainedDetector
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
@@ -235,6 +240,8 @@ def detect(
                 if checkpoint
                 else Detector(config, vectors=vectors, hook=hook)
             )
+            if isinstance(detector, TrainedDetector):
+                detector.trained = seeking(detector.trained, settings_of(settings))
             matches = detector.match(queries)
     display.matches(matches)
     for note in detector.notes:

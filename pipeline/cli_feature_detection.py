@@ -42,7 +42,7 @@ def feature_options(command: Command) -> Command:
                 "settings",
                 multiple=True,
                 metavar="KEY=VALUE",
-                help="With --features: one of the head's thresholds. Repeatable.",
+                help="With --checkpoint: one of the head's thresholds. Repeatable.",
             ),
         ]
     ):

@@ -145,7 +145,7 @@ def train(
     with errors_as_wrong_use(), ExitStack() as stack:
         # what is asked for is checked before anything takes time
         values = settings_of(settings)
-        paper = _paper(experiment, head_name, dataset, annotations)
+        paper = _paper(experiment, head_name, dataset, frames=videos is not None)
         if experiment is not None and paper is not None:
             given = {"--dataset": dataset, "--annotations": annotations, "--subset": subset, "--seed": seed}
             for option in (option for option, value in given.items() if value is not None):
@@ -258,15 +258,17 @@ def train(
     sys.exit(DONE)
 
 
-def _paper(experiment: str | None, head_name: str | None, dataset: str | None, annotations: str | None) -> Experiment | None:
+def _paper(experiment: str | None, head_name: str | None, dataset: str | None, *, frames: bool) -> Experiment | None:
     """The experiment asked for or, for a data set by its name, the one that has the paper's numbers for it."""
     from tal_run.pipeline import experiments
 
     if experiment is None:
-        return experiments.paper_numbers(head_name, dataset) if head_name and dataset else None
+        return experiments.paper_numbers(head_name, dataset, frames=frames) if head_name and dataset else None
     paper = experiments.experiment_named(experiment)
     if head_name not in (None, paper.head):
         raise WrongUse(f"{experiment} is an experiment with {paper.head}: leave out --head {head_name}")
+    if bool(paper.frames) != frames:
+        raise WrongUse(f"{experiment} learns from {'frames: give --videos' if paper.frames else 'features: give --features'}")
     if paper.checkpoint != paper.name:
         raise WrongUse(f"{experiment} takes the head that {paper.checkpoint} trains: train --experiment {paper.checkpoint}")
     return paper

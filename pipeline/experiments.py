@@ -67,7 +67,9 @@ class Experiment:
         train: what it learns from.
         test: what it is tried on.
         moments: trimmed moments that it learns from beside, or instead of, videos.
-        features: ``name`` of their folder, and the options of ``tal-run features``.
+        features: ``name`` of their folder, and the options of ``tal-run features``; none, if it learns from frames.
+        frames: the folder with the videos whose frames it learns from; none, if it learns from features.
+        prepare: what else to type before anything.
         protocol: whose rules the paper reckons by (``tal-run eval --protocol``).
         tious: at which overlaps.
         published: percent, by tIoU, ``average`` (over ``tious``), ``AUC`` (of proposals) or ``CLASS@tIoU``.
@@ -89,7 +91,9 @@ class Experiment:
     head: str
     train: Videos
     test: Videos
-    features: Mapping[str, Any]
+    features: Mapping[str, Any] = field(default_factory=dict)
+    frames: str = ""
+    prepare: tuple[str, ...] = ()
     protocol: str
     tious: tuple[float, ...]
     published: Mapping[str, float]
@@ -141,9 +145,9 @@ def experiment_named(name: str) -> Experiment:
     return known[name]
 
 
-def paper_numbers(head: str, dataset: str) -> Experiment | None:
+def paper_numbers(head: str, dataset: str, *, frames: bool = False) -> Experiment | None:
     """The experiment whose numbers are the paper's for a head on a data set; None: the paper has none for it, or several."""
-    firsts = [found for found in experiments().values() if not found.is_variant]
+    firsts = [found for found in experiments().values() if not found.is_variant and bool(found.frames) == frames]
     mine = [found for found in firsts if (found.head, found.train.dataset) == (head, dataset)]
     return mine[0] if len(mine) == 1 else None
 
@@ -178,6 +182,7 @@ def _experiment(name: str, table: Mapping[str, Any]) -> Experiment:
             "config": {key: _text(value) for key, value in table.get("config", {}).items()},
             "detection": {key: _text(value) for key, value in table.get("detection", {}).items()},
             "notes": tuple(table.get("notes", ())),
+            "prepare": tuple(table.get("prepare", ())),
         }
     )
 
@@ -209,6 +214,8 @@ def feature_commands(experiment: Experiment) -> list[str]:
     """Features of all the videos, learnt from or not; where they are there already, nothing is done again."""
     from tal_run.eval.datasets import DATASETS
 
+    if experiment.frames:
+        return list(experiment.prepare)
     options = {key: value for key, value in experiment.features.items() if key != "name"}
     parts = [part for part in (experiment.train, experiment.moments, experiment.test) if part]
     folders = {part.watched: feature_folder(experiment, part) for part in parts}
@@ -222,7 +229,11 @@ def training_commands(experiment: Experiment) -> list[str]:
     """The training of the head that it takes, which may be another experiment's."""
     if experiment.checkpoint != experiment.name:
         return training_commands(experiment_named(experiment.checkpoint))
-    options = {"experiment": experiment.name, "features": feature_folder(experiment, experiment.train)}
+    options = {"experiment": experiment.name}
+    if experiment.frames:
+        options["videos"] = experiment.frames
+    else:
+        options["features"] = feature_folder(experiment, experiment.train)
     if experiment.moments:
         options["moments"] = ground_truth(experiment.moments)
         options["moment_features"] = feature_folder(experiment, experiment.moments)
@@ -234,11 +245,8 @@ def result_commands(experiment: Experiment) -> list[str]:
     lines = []
     for tiou in experiment.tious if experiment.by_tiou else (None,):
         found = f"{experiment.name}.json" if tiou is None else f"{experiment.name}-{tiou:g}.json"
-        sought = {} if tiou is None else {"config": f"{experiment.by_tiou}={tiou:g}"}
-        folder = feature_folder(experiment, experiment.test)
-        lines.append(
-            _line("detect", experiment=experiment.name, checkpoint=_head_file(experiment), features=folder, **sought, o=found)
-        )
+        sought = {} if tiou is None else {str(experiment.by_tiou): f"{tiou:g}"}
+        lines.append(_detect_command(experiment, sought, found))
         judged = {"ground_truth": ground_truth(experiment.test), "detections": found}
         if experiment.test.subset:
             judged["subset"] = experiment.test.subset
@@ -248,6 +256,19 @@ def result_commands(experiment: Experiment) -> list[str]:
         if AUC in experiment.published:
             lines.append(_line("eval", **judged, proposals=True, **left_out))
     return lines
+
+
+def _detect_command(experiment: Experiment, sought: Mapping[str, str], found: str) -> str:
+    if not experiment.frames:
+        folder = feature_folder(experiment, experiment.test)
+        options = {"experiment": experiment.name, "checkpoint": _head_file(experiment), "features": folder}
+        return _line("detect", **options, config=[f"{name}={text}" for name, text in sought.items()], o=found)
+    from tal_run.eval.datasets import DATASETS
+
+    folder = DATASETS[experiment.test.watched].videos[experiment.test.subset or ""][0]
+    settings = [f"{name}={text}" for name, text in {**experiment.detection, **sought}.items()]
+    rest = _line("detect", checkpoint=_head_file(experiment), config=settings, o=found).removeprefix("tal-run detect ")
+    return f"tal-run detect {experiment.test.watched}/{folder}/*.mp4 {rest}"  # the pattern is the shell's
 
 
 def feature_folder(experiment: Experiment, videos: Videos) -> str:

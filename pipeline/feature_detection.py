@@ -51,9 +51,12 @@ def seeking(trained: TrainedHead, values: Mapping[str, str]) -> TrainedHead:
                 f"choose among {', '.join(allowed) or 'nothing'}"
             )
     try:
-        return replace(trained, config=replace(trained.config, **parsed(trained.head, values)))
+        config = replace(trained.config, **parsed(trained.head, values))
     except ValueError as error:
         raise HeadError(f"{trained.head.name} cannot seek so: {error}") from error
+    if hasattr(trained.network, "config"):
+        setattr(trained.network, "config", config)  # noqa: B010 - S-CNN's on frames asks there
+    return replace(trained, config=config)
 
 
 def chosen_videos(folder: FeatureFolder, wanted: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 
 from tal_run.extractors.features import FeatureNeeds  # noqa: E402
-from tal_run.models import head as heads  # noqa: E402
 from tal_run.models.ahernet import (  # noqa: E402
     AUTHORS_CODE,
     HEAD,

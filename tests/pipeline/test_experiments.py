@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +73,8 @@ class TestExperiment:
         parts = [part for part in (experiment.train, experiment.moments, experiment.test) if part]
         assert {part.dataset for part in parts} <= DATASETS.keys()
         assert all(part.watched in DATASETS or part.ground_truth for part in parts)
-        assert EXTRACTORS[experiment.features["backbone"]].name == experiment.features["backbone"]
+        if not experiment.frames:
+            assert EXTRACTORS[experiment.features["backbone"]].name == experiment.features["backbone"]
         assert experiment.checkpoint in experiments()
 
     def test_its_numbers_are_fields_that_can_have_them_and_are_not_the_defaults(self, experiment: Experiment) -> None:
@@ -95,7 +98,7 @@ class TestExperiment:
 
     def test_its_commands_are_understood(self, experiment: Experiment) -> None:
         parent = click.Context(main, info_name="tal-run", **main.context_settings)
-        for line in commands(experiment):
+        for line in commands(experiment)[len(experiment.prepare) :]:
             program, name, *arguments = shlex.split(line)
             assert program == "tal-run"
             main.commands[name].make_context(name, arguments, parent=parent)
@@ -144,18 +147,15 @@ def test_names_are_listed_with_what_they_are() -> None:
 def test_every_head_is_in_one_and_features_of_one_name_are_the_same() -> None:
     assert {found.head for found in ALL} == set(HEADS)
     by_name: dict[str, Mapping[str, object]] = {}
-    for found in ALL:
+    for found in (found for found in ALL if not found.frames):
         assert by_name.setdefault(found.features["name"], found.features) == found.features
 
 
 def test_a_head_has_one_set_of_numbers_for_a_data_set() -> None:
-    every = [(found.head, found.train.dataset) for found in FIRSTS]
-    pairs = [pair for pair in every if every.count(pair) == 1]
-    assert {*pairs} >= {("autoloc", "thumos14"), ("autoloc", "activitynet12"), ("scnn", "mexaction2"), ("wsad", "thumos14")}
-    for head, dataset in pairs:
-        chosen = paper_numbers(head, dataset)
-        assert chosen is not None
-        assert (chosen.head, chosen.train.dataset, chosen.is_variant) == (head, dataset, False)
+    known = experiments()
+    for name in ("autoloc-thumos14", "autoloc-activitynet12", "wsad-thumos14", "wtalc-multithumos", "scnn-features-mexaction2"):
+        assert paper_numbers(known[name].head, known[name].train.dataset) is known[name]
+    assert paper_numbers("scnn", "mexaction2", frames=True) is known["scnn-mexaction2"]
     assert paper_numbers("wsad", "synthetic") is None
     assert paper_numbers("actionbytes", "kinetics") is None  # it has several: what is found later is left out of some
 
@@ -174,11 +174,12 @@ def test_configurations_that_the_heads_files_name_are_the_ones_here() -> None:
 
 def test_a_variant_that_learns_nothing_of_its_own_takes_the_first_ones_head() -> None:
     known = experiments()
-    assert known["scnn-thumos14-no-proposals"].checkpoint == "scnn-thumos14"
-    assert training_commands(known["scnn-thumos14-no-proposals"]) == training_commands(known["scnn-thumos14"])
+    first, variant = known["scnn-features-thumos14"], known["scnn-features-thumos14-no-proposals"]
+    assert variant.checkpoint == first.name
+    assert training_commands(variant) == training_commands(first)
     assert known["wsad-thumos14-clip2"].checkpoint == "wsad-thumos14-clip2"
-    result = run("train", "--experiment", "scnn-thumos14-no-proposals", "--features", "f", "-o", "o.safetensors")
-    assert (result.exit_code, "train --experiment scnn-thumos14" in result.stderr) == (2, True)
+    result = run("train", "--experiment", variant.name, "--features", "f", "-o", "o.safetensors")
+    assert (result.exit_code, f"train --experiment {first.name}" in result.stderr) == (2, True)
 
 
 def test_what_shares_a_head_would_have_trained_the_same() -> None:
@@ -327,7 +328,7 @@ class TestChain:
     def _here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
 
-    @pytest.mark.parametrize("experiment", FIRSTS, ids=lambda found: found.name)
+    @pytest.mark.parametrize("experiment", [first for first in FIRSTS if not first.frames], ids=lambda found: found.name)
     def test_the_commands_lead_to_numbers(self, experiment: Experiment) -> None:
         # one in its real width; the others in a narrower one, to be quick
         tried = prepared(experiment, dim=None if experiment.name == "wsad-thumos14" else 64)
@@ -380,7 +381,38 @@ class TestChain:
             *LAYOUTS["activitynet13"][0]
         ]
 
-    @pytest.mark.parametrize("name", ["wsad-thumos14", "wtalc-activitynet12"])
+    def test_from_frames(self, make_video: Any) -> None:
+        # the shell's part, and a network that a CPU can train
+        experiment = experiments()["scnn-thumos14"]
+        truth = lay_out("thumos14")
+        for video in truth.videos:
+            folder = DATASETS["thumos14"].videos[str(video.subset)][0]
+            make_video(f"thumos14/{folder}/{video.video_id}.mp4", [("grey", 2.5), ("red", 4.0), ("grey", STEP_S * 20 - 6.5)])
+        lists = Path("ucf101/ucfTrainTestlist")
+        lists.mkdir(parents=True)
+        (lists / "trainlist01.txt").write_text("LongJump/v_LongJump_g08_c01.avi 53\nYoYo/v_YoYo_g08_c01.avi 101\n")
+        (lists / "testlist01.txt").write_text("TennisSwing/v_TennisSwing_g01_c01.avi\n")
+        for name in ("LongJump/v_LongJump_g08_c01", "YoYo/v_YoYo_g08_c01", "TennisSwing/v_TennisSwing_g01_c01"):
+            make_video(f"ucf101/{name}.mp4", [("red", 2.0)])
+        thin = ("--trunk", "starter", "--config", "window_frames=32,64", "--iterations", "3", "--quiet")
+        tiou = 0.0
+        for line in commands(experiment):
+            if not line.startswith("tal-run"):
+                subprocess.run(line, shell=True, check=True)
+                continue
+            words = [name for word in shlex.split(line)[1:] for name in sorted(glob.glob(word)) or [word]]
+            result = run(*words, *{"train": thin, "eval": ("--json", "--bootstrap", "0")}.get(words[0], ("--quiet",)))
+            assert result.exit_code == 0, result.stderr
+            if words[0] == "train":
+                assert load_head("scnn-thumos14.safetensors").labels == ("LongJump", "TennisSwing")
+            elif words[0] == "detect":
+                card = json.loads(Path(words[-1]).read_text())["external_data"]["head"]
+                tiou = card["config"]["evaluation_tiou"]
+            else:
+                assert list(json.loads(result.stdout)["map"]) == [f"{tiou:g}"]
+        assert tiou == 0.5
+
+    @pytest.mark.parametrize("name", ["wsad-thumos14", "wsad-activitynet12"])
     def test_from_the_first_command_to_the_last(
         self, name: str, lesson: ModuleType, colours: str, make_video: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -444,6 +476,7 @@ class TestChain:
             (("--experiment", "wsad-thumos14", "--head", "wtalc"), "leave out --head wtalc"),
             (("--experiment", "wsad-thumos14"), "there is no folder thumos14"),
             (("--dataset", "thumos14"), "say what is to learn: --head"),
+            (("--experiment", "scnn-thumos14"), "learns from frames: give --videos"),
         ],
     )
     def test_what_cannot_be_done_is_a_sentence(self, arguments: tuple[str, ...], said: str) -> None:
