@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 import shlex
@@ -384,8 +383,7 @@ class TestChain:
     def test_from_frames(self, make_video: Any) -> None:
         # the shell's part, and a network that a CPU can train
         experiment = experiments()["scnn-thumos14"]
-        truth = lay_out("thumos14")
-        for video in truth.videos:
+        for video in lay_out("thumos14").videos[:2] + lay_out("thumos14").videos[-1:]:
             folder = DATASETS["thumos14"].videos[str(video.subset)][0]
             make_video(f"thumos14/{folder}/{video.video_id}.mp4", [("grey", 2.5), ("red", 4.0), ("grey", STEP_S * 20 - 6.5)])
         lists = Path("ucf101/ucfTrainTestlist")
@@ -394,13 +392,13 @@ class TestChain:
         (lists / "testlist01.txt").write_text("TennisSwing/v_TennisSwing_g01_c01.avi\n")
         for name in ("LongJump/v_LongJump_g08_c01", "YoYo/v_YoYo_g08_c01", "TennisSwing/v_TennisSwing_g01_c01"):
             make_video(f"ucf101/{name}.mp4", [("red", 2.0)])
-        thin = ("--trunk", "starter", "--config", "window_frames=32,64", "--iterations", "3", "--quiet")
-        tiou = 0.0
-        for line in commands(experiment):
+        thin = ("--trunk", "starter", "--config", "window_frames=160", "--iterations", "3", "--quiet")
+        tiou, lines = 0.0, commands(experiment)
+        for line in lines[:4] + lines[-2:]:  # the first overlap and the last
             if not line.startswith("tal-run"):
                 subprocess.run(line, shell=True, check=True)
                 continue
-            words = [name for word in shlex.split(line)[1:] for name in sorted(glob.glob(word)) or [word]]
+            words = [name for word in shlex.split(line)[1:] for name in (Path().glob(word) if "*" in word else [word])]
             result = run(*words, *{"train": thin, "eval": ("--json", "--bootstrap", "0")}.get(words[0], ("--quiet",)))
             assert result.exit_code == 0, result.stderr
             if words[0] == "train":
