@@ -15,6 +15,7 @@ from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.cli_eval import evaluate
 from tal_run.pipeline.cli_experiments import experiments
 from tal_run.pipeline.cli_feature_detection import detect_in_features, feature_options
+from tal_run.pipeline.cli_report import report
 from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
@@ -156,6 +157,7 @@ def _watching_options(command: Command) -> Command:
 @click.option("--names-only", is_flag=True, help="Match a query to the classes' names alone, not to their paraphrases.")
 @click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: fits the backbone]")
 @click.option("--top", type=int, help="Without --query: classes to report. [default: 5; of a checkpoint, all]")
+@click.option("--curves", is_flag=True, help="Keep the scores over time in a .json, for `tal-run report` to draw.")
 @click.option("--checkpoint", metavar="FILE", help="Find what a head was trained to find (`tal-run train`), with its backbone.")
 @feature_options
 @_watching_options
@@ -168,6 +170,7 @@ def detect(
     names_only: bool,
     min_score: float | None,
     top: int | None,
+    curves: bool,
     checkpoint: str | None,
     folder: str | None,
     experiment: str | None,
@@ -208,7 +211,8 @@ def detect(
     if not videos:
         raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'VIDEO...'", param_type="argument")
 
-    from tal_run.pipeline import outputs, page
+    from tal_run.pipeline import outputs
+    from tal_run.pipeline import report as page
     from tal_run.pipeline.cli_train import settings_of
     from tal_run.pipeline.detector import Detector, localization_for
     from tal_run.pipeline.feature_detection import seeking
@@ -254,9 +258,11 @@ def detect(
 
     def rendered(format_name: str, *, beside: Path | None = None) -> str:
         if format_name == "html":
-            return page.rendered(results, matches, backbone=detector.backbone.name, beside=beside)
+            made_by = outputs.external_data(detector, matches, results)
+            shown = page.of_results(results)
+            return page.rendered(shown, beside=beside, matches=matches, backbone=detector.backbone.name, made_by=made_by)
         by_video = {video_id: result.detections for video_id, result in results.items()}
-        made_by = outputs.external_data(detector, matches, results) if format_name == "json" else None
+        made_by = outputs.external_data(detector, matches, results, curves=curves) if format_name == "json" else {}
         return outputs.rendered(format_name, by_video, made_by)
 
     if format_name and not targets:
@@ -536,6 +542,7 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 main.add_command(datasets)
 main.add_command(evaluate)
 main.add_command(experiments)
+main.add_command(report)
 main.add_command(train)
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from rich.table import Table
 
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.wire import printable
-from tal_run.pipeline.page import clock
 
 if TYPE_CHECKING:
     from tal_run.pipeline.detector import VideoResult
@@ -163,3 +162,12 @@ class Screen:
 def _safe(text: str) -> str:
     """Text from file names, files and queries, that can neither command a terminal nor be taken for rich's markup."""
     return escape(printable(text, limit=TEXT_LIMIT))
+
+
+def clock(seconds: float) -> str:
+    """Seconds as players show them: 0:07.2, 1:02:07.2."""
+    tenths = round(seconds * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
