@@ -11,8 +11,8 @@ Notation: k label, 0 for background and 1..K; v overlap (IoU) of a segment with 
 A step is a frame or, on stored features, a row of them (``step_frames``). A segment is half open, (first step, step behind
 the last), where the paper counts frames from 1.
 
-Two ways to use it. On frames, as in the paper: ``scnn_frames.py`` trains with ``training_set`` and ``stage_loss`` a ``C3DTrunk``
-or a ``StarterTrunk``, and localizes. On features: ``HEAD``, with a ``SequenceTrunk``, trained like every other head.
+Two ways to use it. On frames, as in the paper: ``scnn_frames.py`` trains a ``C3DTrunk`` or a ``StarterTrunk`` with
+``training_set`` and ``stage_loss``, and localizes. On features: ``HEAD``, with a ``SequenceTrunk``, trained like every other head.
 
 What the paper leaves open, or is done otherwise here:
 

@@ -3,10 +3,10 @@
     annotations, videos ── windows, S_pro and S_cls (``scnn.training_set``) ── which frames are wanted
     each video, streamed once ── CACHE/NAME-DIGEST.npy, uint8 [segments, 16, H, W, 3] ── mapped, never read whole
 
-Kept, not decoded anew in each iteration or drawn from a shuffled buffer: an iteration takes three segments of any videos, and to
-seek three times in long videos takes longer than to learn from what is found there; a buffer holds few videos at a time, and what
-is drawn from it depends on where a training was cut off. A segment is 1 MB with C3D and 0.6 MB with the starter. A file that is
-there, of the same video and segments, is not made again, so that a kill costs one video.
+Kept, not decoded anew in each iteration or drawn from a shuffled buffer: an iteration takes three segments of any videos, and
+to seek three times in long videos takes longer than to learn from what is found there; a buffer holds few videos at a time, and
+what is drawn from it depends on where a training was cut off. A segment is 1 MB with C3D and 0.6 MB with the starter. A file
+that is there, of the same video and segments, is not made again, so that a kill costs one video.
 
 Times are the video's own: frame k of a video is what is on screen at k / fps, in windows and in instances.
 """
@@ -134,8 +134,8 @@ def _wanted(
     for moment in moments:
         if moment.start_s is not None:
             raise TrainingError(
-                f"the moment {printable(moment.video_id)} is part of a video, and S-CNN learns from whole clips beside annotated "
-                "videos: give clips with one label each as --moments, and videos with times as --annotations"
+                f"the moment {printable(moment.video_id)} is part of a video, and S-CNN learns from whole clips beside "
+                "annotated videos: give clips with one label each as --moments, and videos with times as --annotations"
             )
         videos.append((moment.video_id, [], moment.label))
     return videos
@@ -167,7 +167,7 @@ def _segments(
     kinds, overlaps = list[int](), list[float]()
     members: dict[Any, NDArray[np.int64]] = {}
     for stage in ("classification", "proposal"):
-        drawn = training_set(labelled, stage=stage, num_classes=len(labels), config=config, rng=rng)  # type: ignore[arg-type]
+        drawn = training_set(labelled, stage=stage, num_classes=len(labels), config=config, rng=rng)
         own = []
         for video, (start, end), kind, overlap in zip(drawn.videos, drawn.segments, drawn.labels, drawn.overlaps, strict=True):
             key = (int(video), int(start), int(end))

@@ -164,6 +164,7 @@ def test_configurations_that_the_heads_files_name_are_the_ones_here() -> None:
     assert config_of(known["wsad-thumos14-code"]) == wsad.AUTHORS_CODE
     assert config_of(known["autoloc-thumos14-code"]) == autoloc.AUTHORS_CODE
     assert config_of(known["autoloc-activitynet12"]) == autoloc.ACTIVITYNET
+    assert config_of(known["autoloc-activitynet12-code"]) == autoloc.AUTHORS_CODE_ACTIVITYNET
     assert config_of(known["ahernet-anet-fg-code"]) == ahernet_head.AUTHORS_CODE
     assert config_of(known["ahernet-anet-am-code"]) == ahernet_head.AUTHORS_CODE
     assert config_of(known["ahernet-k600-code"]) == ahernet_head.AUTHORS_CODE
@@ -212,10 +213,10 @@ ACTIVITYNET: Names = lambda subset, number: f"{subset[0]}_-4wOmHw{number:02}"  #
 KINETICS: Names = lambda subset, number: f"-{subset[0]}R5jVB_W{number:02}_000417_000427"  # noqa: E731
 LAYOUTS: dict[str, tuple[tuple[str, ...], Mapping[str, int], Names]] = {
     # labels, videos by subset, names of videos
-    "thumos14": (("LongJump", "TennisSwing"), {"validation": 8, "testing": 2}, THUMOS),
-    "multithumos": (("LongJump", "21"), {"training": 8, "testing": 2}, THUMOS),
-    "activitynet12": (("Long jump", "Ping-pong"), {"training": 8, "validation": 2}, ACTIVITYNET),
-    "activitynet13": (("Long jump", "Ping-pong"), {"training": 8, "validation": 2}, ACTIVITYNET),
+    "thumos14": (("LongJump", "TennisSwing"), {"validation": 10, "testing": 2}, THUMOS),
+    "multithumos": (("LongJump", "21"), {"training": 10, "testing": 2}, THUMOS),
+    "activitynet12": (("Long jump", "Ping-pong"), {"training": 10, "validation": 2}, ACTIVITYNET),
+    "activitynet13": (("Long jump", "Ping-pong"), {"training": 10, "validation": 2}, ACTIVITYNET),
     "mexaction2": (
         ("BullChargeCape", "HorseRiding"),
         {"training": 8, "testing": 2},
@@ -374,7 +375,7 @@ class TestChain:
         prepared(experiment, dim=8)
         settings = [word for setting in THIN["ahernet"] for word in ("--config", setting)]
         result = run(*shlex.split(training_commands(experiment)[0])[1:], "--iterations", "1", *settings)
-        assert "learns 4 actions from 8 videos and 8 moments" in result.stderr
+        assert "learns 4 actions from 10 videos and 10 moments" in result.stderr
         labels = load_head("ahernet-anet-fg.safetensors").labels
         assert [labels[index] for index in load_head("ahernet-anet-fg.safetensors").config.moment_classes] == [
             *LAYOUTS["activitynet13"][0]
