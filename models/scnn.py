@@ -12,7 +12,8 @@ A step is a frame or, on stored features, a row of them (``step_frames``). A seg
 the last), where the paper counts frames from 1.
 
 Two ways to use it. On frames, as in the paper: ``scnn_frames.py`` trains a ``C3DTrunk`` or a ``StarterTrunk`` with
-``training_set`` and ``stage_loss``, and localizes. On features: ``HEAD``, with a ``SequenceTrunk``, trained like every other head.
+``training_set`` and ``stage_loss``, and localizes. On features: ``HEAD``, with a ``SequenceTrunk``, trained like every other
+head.
 
 What the paper leaves open, or is done otherwise here:
 

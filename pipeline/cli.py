@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tal_run.pipeline.cli_datasets import datasets
+from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
 from tal_run.pipeline.cli_experiments import experiments
 from tal_run.pipeline.cli_feature_detection import detect_in_features, feature_options
 from tal_run.pipeline.cli_report import report
 from tal_run.pipeline.cli_train import train
+from tal_run.pipeline.cli_weights import weights
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -540,10 +542,12 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 
 
 main.add_command(datasets)
+main.add_command(doctor)
 main.add_command(evaluate)
 main.add_command(experiments)
 main.add_command(report)
 main.add_command(train)
+main.add_command(weights)
 
 if __name__ == "__main__":
     main()

@@ -181,6 +181,8 @@ def train(
         if truth is not None:
             truth, chosen = training_data.to_learn_from(truth, subset)
             truth, unseen = cross_dataset.without_unseen(truth, config)
+        if unseen:
+            display.say(f"note: left out what is not to be seen: {', '.join(unseen)}")
         start = load_head(start_from) if start_from else None
         of_moments = paper.moments.subset if experiment and paper and paper.moments else subset
         source = _source(moments, moment_features or folder, moment_classes, of_moments)
@@ -212,8 +214,6 @@ def train(
             streams=len(found.needs.streams or ()) or None,
             moment_classes=found.moment_classes,
         )
-        if unseen:
-            display.say(f"note: left out what is not to be seen: {', '.join(unseen)}")
         _say_what_is_not_there(found, display)
         options = training.TrainOptions(
             seed=seed or 0,

@@ -21,7 +21,7 @@ from tal_run.models.head import HeadError, TrainedHead, load_head
 from tal_run.models.scnn_frames import localize
 from tal_run.models.scnn_network import FRAME_SIZES, Scnn
 from tal_run.pipeline.detector import DetectConfig, VideoResult
-from tal_run.pipeline.query import QueryError, QueryMatch
+from tal_run.pipeline.query import QueryMatch
 from tal_run.pipeline.trained_detector import TrainedDetector
 
 if TYPE_CHECKING:
@@ -90,14 +90,12 @@ class FramesDetector(TrainedDetector):
         vectors: Vectors = None,
         hook: Hook = ignore_progress,
     ) -> None:
-        self.checkpoint, self.min_score = Path(checkpoint), min_score
+        self.checkpoint, self.min_score, self._vectors = Path(checkpoint), min_score, vectors
+        self.takes_any_words = False
         trained = load_head(checkpoint)
         if not learnt_from_frames(trained):
             raise HeadError(f"{printable(checkpoint)} takes features, and no frames: give it to TrainedDetector")
         config = config or DetectConfig(top_classes=None)
-        self._vectors, self.takes_any_words = vectors, False
-        if vectors is not None or not config.query.paraphrases:
-            raise QueryError("a trained head is asked for its own labels: leave out --word-vectors and --names-only")
         options = config.options or BackboneOptions()
         windows = config.windows or _windows(trained, self.checkpoint)
         name = f"scnn-{trained.config.trunk}"

@@ -129,6 +129,23 @@ class Screen:
                 click.echo("\t".join(printable(field, limit=TEXT_LIMIT) for field in fields))
         self._remarks(results, matches)
 
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, dim: Sequence[bool] = ()) -> None:
+        """Rows of text under headings on a terminal; tab-separated and without them when piped.
+
+        Args:
+            heads: of the columns.
+            rows: a cell each.
+            dim: for each row, whether it is of less account.
+        """
+        if not self._out.is_terminal:
+            for row in rows:
+                click.echo("\t".join(printable(cell, limit=TEXT_LIMIT) for cell in row))
+            return
+        table = Table(*heads, box=None, header_style="bold", pad_edge=False)
+        for number, row in enumerate(rows):
+            table.add_row(*map(_safe, row), style="dim" if dim and dim[number] else None)
+        self._out.print(table)
+
     def _table(self, console: Console, rows: Sequence[Row], *, several: bool, asked: bool) -> None:
         if not rows:
             return

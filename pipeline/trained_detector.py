@@ -142,12 +142,12 @@ class TrainedDetector(Detector):
         """
         if matches and self.takes_any_words:
             heads = [self._carried_over(match) for match in matches if match.classes]
-            return best_first([detection for head in heads for detection in self._scored(head, features)])
+            return best_first([found for head in heads for found in self._scoring(head.localize(features))])
         return self.chosen(self.trained.localize(features), matches)
 
     def chosen(self, every: Sequence[Detection], matches: Sequence[QueryMatch]) -> list[Detection]:
         """Of all that was found in a video, what is asked for, best first."""
-        found = [detection for detection in every if self.min_score is None or detection.score >= self.min_score]
+        found = self._scoring(every)
         if matches:
             return best_first(
                 [
@@ -160,9 +160,9 @@ class TrainedDetector(Detector):
         best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
         return best_first([detection for detection in found if detection.label in best])
 
-    def _scored(self, head: TrainedHead, features: Features) -> list[Detection]:
-        """What a head finds, without what scores too low."""
-        return [found for found in head.localize(features) if self.min_score is None or found.score >= self.min_score]
+    def _scoring(self, every: Sequence[Detection]) -> list[Detection]:
+        """Without what scores too low."""
+        return [found for found in every if self.min_score is None or found.score >= self.min_score]
 
     def _carried_over(self, match: QueryMatch) -> TrainedHead:
         """The head for one query alone: what is found for it does not depend on what else is asked for."""

@@ -268,10 +268,10 @@ def _learn(state: _State, data: TrainingSet, saved: _Saved, *, options: TrainOpt
 def _iterate(state: _State, data: TrainingSet, labels: np.ndarray[Any, Any]) -> dict[str, float]:
     """One iteration; the losses that something in it minimises."""
     try:
-        _mine(state, data)
         if state.head.iterate:
             return state.head.iterate(state.network, state.steps, state.config, rng=state.rng, iteration=state.iteration)
-        chosen: np.ndarray[Any, Any] | None = None
+        _mine(state, data)
+        chosen = np.empty(0, np.int64)
         if state.head.draw:
             videos = state.head.draw(data.videos, state.config, rng=state.rng)
         else:
