@@ -23,7 +23,7 @@ from tal_run.pipeline.training_data import names_of
 SOUGHT_BY: dict[str, tuple[str, ...]] = {
     "actionbytes": (
         *("proposals", "proposal_percentiles", "merge", "jitter", "first_stage", "score", "margin_fraction"),
-        *("confidence_weight", "nms_tiou", "carried"),
+        *("confidence_weight", "nms_tiou"),
     ),
     "ahernet": ("scored_by", "thresholds", "nms_tiou", "most"),
     "autoloc": ("min_activation", "max_loss", "nms_tiou", "top_classes", "proposals", "inflation", "objective"),
