@@ -293,8 +293,12 @@ def write(target: Path, text: str | Iterable[str]) -> None:
             with target.open("a", encoding="utf-8") as stream:
                 stream.writelines(parts)
             return
-        with written_whole(target) as part, part.open("w", encoding="utf-8") as file:
-            file.writelines(parts)
+        with written_whole(target) as part:
+            if isinstance(text, str):
+                part.write_text(text, encoding="utf-8")
+                return
+            with part.open("w", encoding="utf-8") as file:
+                file.writelines(parts)
     except OSError as error:
         raise cannot_write(target, error) from error
     except ValueError as error:
