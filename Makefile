@@ -1,6 +1,6 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made starter opencv-cuda word-vectors clean
+.PHONY: help install test test-slow lint type format features demo bench bench-made starter opencv-cuda word-vectors reproduce clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -89,6 +89,9 @@ opencv-cuda: install ## Build OpenCV with its CUDA flow and install it (an hour 
 word-vectors: install ## Make the shipped word vectors anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[distil]'
 	$(BIN)/python -m tal_run.pipeline.distil_words pipeline/data/minilm_l6_words.bin.gz
+
+reproduce: install ## Write docs/reproduce.md anew, from pipeline/data/experiments
+	$(BIN)/python -m tal_run.pipeline.experiment_page
 
 clean: ## Remove everything that was made
 	rm -rf .venv out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
