@@ -31,6 +31,7 @@ DEMUXERS = (
 # Whose decoders know by the packet alone that no other frame refers to it.
 SKIPPABLE_CODECS = ("h264", "mpeg4", "mpeg2video", "mpeg1video")
 FRAMES_IN_DECODER = 5
+MAX_ASKED_AGAIN = 100  # times in one file
 BELIEVABLE_STAY_S = 10  # a slide may stay longer, in files whose frames all do
 DECODING_ERRORS = (av.FFmpegError, OSError, ValueError)
 
@@ -65,12 +66,23 @@ def open_container(path: str) -> av.container.InputContainer:
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except DECODING_ERRORS as error:
+        if is_memory(error) and _has_room():
+            raise UnreadableError("format", "its header asks for more memory than any takes") from error
         reraise_if_memory(error)
         if "moov atom not found" in str(error) and _is_mp4(path):
             raise UnreadableError("no_index") from error
         raise UnreadableError("format", printable(getattr(error, "strerror", None) or error, 80)) from error
     finally:
         av.logging.set_level(None)
+
+
+def _has_room() -> bool:
+    """Whether memory is there, so that who was refused it asked for more than FFmpeg gives at once, which is this much."""
+    try:
+        np.empty(2**31, np.uint8)
+    except MemoryError:
+        return False
+    return True
 
 
 def _is_mp4(path: str) -> bool:
@@ -94,6 +106,10 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
     if not streams:
         raise UnreadableError("audio_only" if container.streams.audio else "no_video")
+    # FFmpeg knows no decoder for what the others say that they hold
+    streams = [stream for stream in streams if stream.codec_context is not None]
+    if not streams:
+        raise UnreadableError("codec")
     for stream in container.streams:
         if stream is not streams[0]:
             stream.discard = av.stream.Discard.all
@@ -108,11 +124,17 @@ def read_packets(
 ) -> Iterator[av.Packet[Any]]:
     """The packets of `stream` and then an empty one, which flushes its decoder. An error ends the file there."""
     packets = container.demux(stream)
+    asked_again = 0
     while True:
         try:
             packet = next(packets, None)
         except DECODING_ERRORS as error:
             reraise_if_memory(error)
+            # of MPEG-TS in which something is missing, "not yet": it goes on behind that
+            if isinstance(error, BlockingIOError) and asked_again < MAX_ASKED_AGAIN:
+                asked_again += 1
+                packets = container.demux(stream)
+                continue
             on_error(error)
             flush: av.Packet[Any] = av.Packet()
             flush.stream = stream
@@ -184,7 +206,7 @@ class _Packets:
                 self._add(packet)
 
     def _note_error(self, error: Exception) -> None:
-        self.error = str(error)
+        self.error = getattr(error, "strerror", None) or str(error)
 
     def _decode(self, packet: av.Packet[Any]) -> None:
         try:

@@ -32,6 +32,8 @@ CAUSES = {
     "e.g. with untrunc",
     "audio_only": "holds sound but no pictures; give the file that has the video stream",
     "no_video": "holds no video stream; give the file that has one",
+    "codec": "holds video in a codec that is unknown here, or its header is damaged; if it plays elsewhere, convert it with "
+    "`ffmpeg -i IN -c:v libx264 OUT.mp4`, or else fetch it again",
     "no_frames": "has a video stream in which no frame can be decoded ({detail}); fetch it again, or convert it with "
     "`ffmpeg -i IN -c:v libx264 OUT.mp4`",
     "too_large": "has pictures of {detail} pixels, more than the {max_pixels:,} allowed; scale it down first, or "
