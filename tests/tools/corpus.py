@@ -120,7 +120,11 @@ def corpus(*, clips: Path | None = None) -> dict[str, tuple[bytes, str]]:
                 videos[f"{name}-scrambled-{seed}"] = copy, videos[name][1]
     videos["real"] = copied(REAL.read_bytes(), "mp4", most=30), ".mp4"
     for path in sorted(clips.rglob("*")) if clips else ():
-        if path.is_file() and path.suffix.lower() in (".mp4", ".mkv", ".webm", ".avi", ".mov") and path.stat().st_size < 500_000:
+        if (
+            path.is_file()
+            and path.suffix.lower() in (".mp4", ".mkv", ".webm", ".avi", ".mov")
+            and path.stat().st_size < 500_000
+        ):
             videos[f"clip-{path.name}"] = path.read_bytes(), path.suffix.lower()
     return {name: video for name, video in videos.items() if video[0]}
 

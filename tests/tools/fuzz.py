@@ -71,7 +71,7 @@ WAYS: tuple[dict[str, Any], ...] = (
 )
 RATES = (Fraction(1, 2), 1, 5, 12, 25, Fraction(30000, 1001))
 # words of exceptions that were not foreseen
-RAW = re.compile(r"Traceback|\.py\b|\b(\w+Error|Exception)\b|\[Errno|0x[0-9a-f]{4}|<class|object at")
+RAW = re.compile(r"Traceback|\.py\b|\b(\w+Error|Exception)\b|\[Errno|0x[0-9a-f]{4}|<class|object at 0")
 
 
 class OverdueError(BaseException):
@@ -133,7 +133,7 @@ def _fault_of_info(info: Any) -> str | None:
 
 def fault_of_sentence(text: str) -> str | None:
     """Why an error's text is no sentence with cause and cure; None: it is one."""
-    if not text.isprintable() or not 10 < len(text) < 700:
+    if not text.isprintable() or not 10 < len(text) <= 2000:
         return "a sentence that is none (its characters or its length)"
     if "not foreseen" in text or "please report" in text or RAW.search(text):
         return "a sentence in a dependency's words"
@@ -337,9 +337,7 @@ def fuzz_videos(args: argparse.Namespace) -> int:
 def _left_over() -> list[int]:
     """Warm decoders that still run a while after the last file."""
     servers = [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _parent_of(entry) == os.getpid()
+        int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _parent_of(entry) == os.getpid()
     ]
     for _ in range(50):
         left = [pid for server in servers for pid in session_of(server)]

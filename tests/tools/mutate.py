@@ -154,7 +154,8 @@ EBML_MASTERS = frozenset(
     for name in "1a45dfa3 18538067 114d9b74 4dbb 1549a966 1f43b675 a0 1654ae6b ae e0 e1 1c53bb6b bb b7 1254c367 7373".split()
 )
 EBML_NUMBERS = frozenset(  # times, sizes, counts
-    bytes.fromhex(name) for name in "2ad7b1 4489 e7 d7 83 b0 ba 54b0 54ba 54b2 23e383 9b b3 f7 f1 536e 42f2 42f3 9a 55ee".split()
+    bytes.fromhex(name)
+    for name in "2ad7b1 4489 e7 d7 83 b0 ba 54b0 54ba 54b2 23e383 9b b3 f7 f1 536e 42f2 42f3 9a 55ee".split()
 )
 
 
