@@ -137,16 +137,21 @@ def read_packets(
     """
     packets = container.demux(stream)
     asked_again = 0
+    packet: av.Packet[Any] | None = None
     while True:
         try:
             packet = next(packets, None)
-        except DECODING_ERRORS as error:
+        except (*DECODING_ERRORS, IndexError) as error:
+            if packet is not None and not packet.size:
+                return  # the end it was, with streams behind this one
             reraise_if_memory(error)
-            # of MPEG-TS in which something is missing, "not yet": it goes on behind that
-            if isinstance(error, BlockingIOError) and asked_again < MAX_ASKED_AGAIN:
+            # Of MPEG-TS in which something is missing, "not yet": it goes on behind that. And PyAV's loop knows nothing of a
+            # stream that begins later, but the next one does.
+            if isinstance(error, (BlockingIOError, IndexError)) and asked_again < MAX_ASKED_AGAIN:
                 asked_again += 1
-                on_error(error)
                 packets = container.demux(stream)
+                if isinstance(error, BlockingIOError):
+                    on_error(error)
                 continue
             on_error(error)
             flush: av.Packet[Any] = av.Packet()

@@ -84,24 +84,39 @@ def test_frames_before_an_impossible_size_are_kept(tmp_path: Path, factory: Modu
     assert "reading stopped early: it tells of a size that cannot be" in notes
 
 
-class TransportStream:
-    """A container that says "not yet" at a gap, as FFmpeg's MPEG-TS does where packets are missing."""
+NOT_YET = av.error.BlockingIOError(11, "Resource temporarily unavailable", "file:video.ts")
 
-    def __init__(self, *runs: list[Any]) -> None:
-        self.runs = list(runs)
+
+class TransportStream:
+    """A container that says "not yet" at a gap, as FFmpeg's MPEG-TS does where packets are missing, or another thing."""
+
+    def __init__(self, *runs: list[Any], error: Exception = NOT_YET) -> None:
+        self.runs, self.error = list(runs), error
 
     def demux(self, _: object) -> Any:
         yield from self.runs.pop(0)
         if self.runs:
-            raise av.error.BlockingIOError(11, "Resource temporarily unavailable", "file:video.ts")
+            raise self.error
 
 
 def test_reading_goes_on_behind_a_gap_in_a_transport_stream() -> None:
     told: list[Exception] = []
-    container = TransportStream(["a", "b"], ["c"], ["d", "e"])
+    sent = [av.Packet(5) for _ in range(5)]
+    container = TransportStream(sent[:2], sent[2:3], sent[3:])
     packets = probing.read_packets(container, None, on_error=told.append)  # type: ignore[arg-type]
-    assert list(packets) == ["a", "b", "c", "d", "e"]
+    assert list(packets) == sent
     assert len(told) == 2
+
+
+def test_a_stream_that_begins_later_is_passed_over() -> None:
+    """PyAV's loop over packets: "IndexError: list index out of range"."""
+    told: list[Exception] = []
+    a, b, end = av.Packet(5), av.Packet(5), av.Packet()
+    late = TransportStream([a], [b, end], error=IndexError("list index out of range"))
+    assert list(probing.read_packets(late, None, on_error=told.append)) == [a, b, end]  # type: ignore[arg-type]
+    at_the_end = TransportStream([a, b, end], [end], error=IndexError("list index out of range"))
+    assert list(probing.read_packets(at_the_end, None, on_error=told.append)) == [a, b, end]  # type: ignore[arg-type]
+    assert not told
 
 
 def test_a_gap_that_never_ends_does(tmp_path: Path, factory: ModuleType) -> None:
