@@ -132,7 +132,8 @@ def _unpickled(path: Path, weights: WeightsFile) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or a hostile pickle may raise anything
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or (
+        words = getattr(error, "strerror", None) or str(error)
+        reason = words.strip().partition("\n")[0].partition(". ")[0] or (
             "it ends too early" if isinstance(error, EOFError) else ""
         )
         raise WeightsError(

@@ -257,8 +257,9 @@ class Video:
         if shown.width * shown.height > self._limits.max_pixels:
             if short_side is not None:
                 raise VideoError(
-                    f"{self._shown} has pictures of {self.info.width} x {self.info.height} pixels, too narrow to be scaled to a "
-                    f"short side of {short_side}; cut out what matters, or convert it with `ffmpeg -i IN -vf scale=320:240 OUT.mp4`"
+                    f"{self._shown} has pictures of {self.info.width} x {self.info.height} pixels, too narrow to be scaled to "
+                    f"a short side of {short_side}; cut out what matters, or convert it with "
+                    "`ffmpeg -i IN -vf scale=320:240 OUT.mp4`"
                 )
             raise ValueError(f"frames of {shown.width} x {shown.height} are larger than {self._limits.max_pixels:,} pixels")
         if crop is not None:

@@ -40,8 +40,9 @@ CAUSES = {
     "raise DecodeLimits.max_pixels",
     "too_long": "has timestamps that span {detail}, more than the {max_hours:g} h allowed, so they are probably "
     "broken; write them anew with `ffmpeg -i IN -c:v libx264 OUT.mp4`, or raise DecodeLimits.max_duration_s",
-    "stays": "shows one frame for {detail} and the others for moments, more than the {max_stay_s:g} s allowed, so its timestamps "
-    "are probably broken; write them anew with `ffmpeg -i IN -c:v libx264 OUT.mp4`, or raise DecodeLimits.max_stay_s",
+    "stays": "shows one frame for {detail} and the others for moments, more than the {max_stay_s:g} s allowed, so its "
+    "timestamps are probably broken; write them anew with `ffmpeg -i IN -c:v libx264 OUT.mp4`, or raise "
+    "DecodeLimits.max_stay_s",
     "memory": "needs more than the {memory_gib:g} GiB of address space allowed to a decoder; scale it down first, or raise "
     "DecodeLimits.memory_bytes",
     "stalled": "made the decoder hang ({detail}); it was stopped; convert the file with "

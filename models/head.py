@@ -224,6 +224,7 @@ class TrainedHead:
 
         Raises:
             FeatureError: these are not features such as it was trained on.
+            HeadError: its weights, finite though they are, make infinite numbers of them.
         """
         import torch
 
@@ -231,7 +232,13 @@ class TrainedHead:
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             video = torch.from_numpy(np.array(features.data[None], np.float32)).to(device)  # [1, T, D]
-            return to_arrays(self.network.eval()(video, torch.tensor([video.shape[1]], device=device)))
+            outputs = to_arrays(self.network.eval()(video, torch.tensor([video.shape[1]], device=device)))
+        if not all(np.isfinite(array).all() for array in outputs):
+            raise HeadError(
+                f"the {self.head.name} head makes numbers that are none (NaN or infinite) of finite features, so its weights are "
+                "damaged: fetch its file again, or train it anew"
+            )
+        return outputs
 
     def localize(self, features: Features) -> list[Detection]:
         """Actions in a video, best first.
@@ -390,7 +397,7 @@ def load_head(path: str | os.PathLike[str], *, device: str = "cpu") -> TrainedHe
         raise HeadError(f"there is no trained head at {shown}: train one with `tal-run train`") from error
     except OSError as error:
         raise HeadError(f"the trained head {shown} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise HeadError(
             f"{shown} holds a damaged head ({printable(str(error), limit=200)}): fetch it again, or train it anew"
         ) from error

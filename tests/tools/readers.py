@@ -7,6 +7,7 @@ met by what comes behind the first check.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import struct
@@ -233,13 +234,8 @@ def _features(layout: str) -> Callable[[Path], Prepared]:
             for name in found.video_ids:
                 found.read(name, sampling=sampling, duration_s=5.0)
 
-        def both() -> None:
-            try:
-                read()
-            finally:
-                read_without_records()
-
-        prepared = _prepared(folder, both)
+        turns = itertools.cycle((read, read_without_records))
+        prepared = _prepared(folder, lambda: next(turns)())
         prepared.reset = lambda: [path.write_bytes(content) for path, content in prepared.files.items()]
         return prepared
 
