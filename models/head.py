@@ -235,8 +235,8 @@ class TrainedHead:
             outputs = to_arrays(self.network.eval()(video, torch.tensor([video.shape[1]], device=device)))
         if not all(np.isfinite(array).all() for array in outputs):
             raise HeadError(
-                f"the {self.head.name} head makes numbers that are none (NaN or infinite) of finite features, so its weights are "
-                "damaged: fetch its file again, or train it anew"
+                f"the {self.head.name} head makes numbers that are none (NaN or infinite) of finite features, so its weights "
+                "are damaged: fetch its file again, or train it anew"
             )
         return outputs
 

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises, tried: nothing unpickled or run, nothing written elsewhere, no other file opened, text stays text."""
+"""What SECURITY.md promises, tried: nothing is unpickled or run, written elsewhere or opened besides, and text stays text."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def dangers(text: str) -> Iterator[str]:
             name = ast.unparse(node.func)
             if name in BUILTINS or name.startswith(("torch.hub.", "torch.jit.")):
                 yield f"calls {name}"
-            if isinstance(node.func, ast.Attribute) and (is_harmless := LOADERS.get(node.func.attr)):
-                if not is_harmless(node, name):
-                    yield f"calls {name}"
+            is_harmless = LOADERS.get(node.func.attr) if isinstance(node.func, ast.Attribute) else None
+            if is_harmless is not None and not is_harmless(node, name):
+                yield f"calls {name}"
             if any(word.arg == "shell" for word in node.keywords):
                 yield "starts a shell"
             if any(word.arg == "allow_pickle" and _keyword(node, "allow_pickle") is not False for word in node.keywords):
@@ -162,7 +162,7 @@ class Audit:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         home, temporary = str(self.folder / "home"), str(self.folder / "tmp")
-        homes = {name: home for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TAL_RUN_CACHE", "MPLCONFIGDIR")}
+        homes = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TAL_RUN_CACHE", "MPLCONFIGDIR"), home)
         environment = {**os.environ, **homes, "TMPDIR": temporary, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         environment.pop("TAL_RUN_WEIGHTS", None)
         return subprocess.run(

@@ -1,8 +1,8 @@
 """tal-run under Python's audit hooks: ``python audited.py LOG ARGUMENTS...`` runs the command and logs what it does.
 
-A line of JSON each: a file opened to be written, a path made, moved or removed, a connection, a program started, and a name that
-an unpickler looked up (the one thing that makes pickles dangerous, and of which any of their use consists). Hooks cannot be taken
-out again, and see what libraries do as well, so far as they do it by way of Python.
+A line of JSON each: a file opened to be written, a path made, moved or removed, a connection, a program started, and a name
+that an unpickler looked up, which is what makes pickles dangerous. Hooks cannot be taken out again, and see what libraries do
+as well, so far as they do it by way of Python.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def main() -> None:
         if event == "open":
             path, _, flags = arguments
             if isinstance(flags, int) and flags & WRITING and not isinstance(path, int):
-                write(event, os.path.abspath(os.fsdecode(path)))
+                write(event, _whole(path))
         elif event in PATHS:
             for number in PATHS[event]:
                 if not isinstance(arguments[number], int):
-                    write(event, os.path.abspath(os.fsdecode(arguments[number])))
+                    write(event, _whole(arguments[number]))
         elif event in OTHERS:
             write(event, *arguments[: 2 if event != "subprocess.Popen" else 1])
 
@@ -45,6 +45,10 @@ def main() -> None:
     sys.addaudithook(hook)
     sys.argv = ["tal-run", *sys.argv[2:]]
     command_line()
+
+
+def _whole(path: Any) -> str:
+    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - without "..", and with links as they are
 
 
 if __name__ == "__main__":
