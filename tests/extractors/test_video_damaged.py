@@ -10,8 +10,11 @@ from typing import Any
 
 import av
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tal_run.extractors import probing
+from tal_run.extractors.display import Size, covering_short_side, resized
 from tal_run.extractors.video import DecodeLimits, VideoError, open_video
 
 
@@ -164,6 +167,34 @@ def test_slides_may_stay_for_hours(tmp_path: Path, factory: ModuleType) -> None:
     with open_video(path) as video:
         indices = [factory.read_index(frame) for chunk in video.frames(fps=Fraction(1, 4000)) for frame in chunk.frames]
     assert indices[:4] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("size", [(48, 64), (64, 64), (60, 48), (64, 48), (128, 48), (6, 200), (200, 6)])
+def test_pictures_of_any_shape_are_watched_by_a_network_that_looks_at_wide_ones(
+    tmp_path: Path, factory: ModuleType, size: tuple[int, int]
+) -> None:
+    """The starter's crop is 96 x 128: of an upright video, "crop (96, 128) (height, width) does not fit in 128 x 96"."""
+    pytest.importorskip("torch")
+    from tal_run.extractors import extract
+
+    factory.make_video(tmp_path / "video.mp4", frame_count=5, size=size)
+    assert extract(tmp_path / "video.mp4", backbone="starter").data.shape == (1, 256)
+
+
+@given(st.tuples(*[st.integers(1, 4000)] * 2), st.integers(1, 500), st.tuples(*[st.integers(1, 500)] * 2))
+def test_what_covers_a_crop_is_as_small_as_can_be(size: tuple[int, int], short_side: int, crop: tuple[int, int]) -> None:
+    """And the short side stays where that is enough already."""
+    covering = covering_short_side(Size(*size), short_side=short_side, crop=crop)
+    scaled = resized(Size(*size), short_side=covering)
+    assert scaled.height >= crop[0]
+    assert scaled.width >= crop[1]
+    if covering > short_side:
+        smaller = resized(Size(*size), short_side=covering - 1)
+        # a pixel's rounding apart
+        assert smaller.height <= crop[0] or smaller.width <= crop[1]
+    elif short_side >= max(crop):
+        assert covering == short_side
+    assert covering_short_side(Size(*size), short_side=short_side, crop=None) == short_side
 
 
 def test_pictures_too_narrow_to_be_scaled_are_a_sentence(tmp_path: Path, factory: ModuleType) -> None:
