@@ -54,6 +54,7 @@ HEADS: dict[str, str] = {
 
 FORMAT = "tal-run head 1"  # the one entry of the metadata
 MOST_CLASSES, MOST_DIM = 100_000, 1 << 20  # of a head in a file, beyond which it is damaged
+MOST_COUNT = 2**31  # of any number in a configuration
 
 C = TypeVar("C")
 
@@ -444,6 +445,8 @@ def _from_json(kind: Any, value: Any) -> Any:
         parts = _as(list, value)
         kinds = [options[0]] * len(parts) if options[-1] is Ellipsis else options
         return tuple(_from_json(one, part) for one, part in zip(kinds, parts, strict=True))
+    if kind is int and abs(_as(int, value)) > MOST_COUNT:
+        raise ValueError(f"{value} is more than anything counts")
     return float(_as((int, float), value)) if kind is float else _as(kind, value)
 
 

@@ -63,3 +63,15 @@ def test_a_number_that_no_float_holds_is_a_damaged_head(trained: TrainedHead, tm
     with_card(path, lambda card: card["needs"].update(step_s=10**400))
     with pytest.raises(HeadError, match="holds a damaged head"):
         load_head(path)
+
+
+def test_a_count_that_nothing_has_is_a_damaged_head(tmp_path: Path) -> None:
+    """ "ValueError: Overflow when unpacking long long", when the head was used."""
+    head = head_named("autoloc")
+    config = head.config()
+    network = head.new_network(DIM, len(LABELS), config=config, seed=0).eval()
+    path = tmp_path / "head.safetensors"
+    save_head(path, TrainedHead(head=head, config=config, network=network, labels=LABELS, needs=FeatureNeeds(dim=DIM)))
+    with_card(path, lambda card: card["config"]["anchors"].__setitem__(0, 10**30))
+    with pytest.raises(HeadError, match="more than anything counts"):
+        load_head(path)

@@ -375,6 +375,8 @@ def write_folder(folder: Path, args: argparse.Namespace) -> list[str]:
 
 def check_accounts(folder: Path, out: Path, said: str) -> list[str]:
     """Videos of a folder of which a batch neither made something nor said why not; and traces of what it did not foresee."""
+    if (out / "manifest.jsonl").is_file():
+        return [*_faults_of_manifest(folder, out), *_traces(out, said)]
     faults = []
     made = {path.name for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")}
     for path in sorted(folder.iterdir()):
@@ -383,9 +385,34 @@ def check_accounts(folder: Path, out: Path, said: str) -> list[str]:
         if not results and not lines:
             faults.append(f"{path.name} is not accounted for")
         faults += [f"{path.name}: {fault}: {line}" for line in lines if "rror" in line and (fault := _raw(line))]
-    if "Traceback" in said:
-        faults.append("a traceback on standard error")
-    faults += [f"{path} was left behind" for path in out.rglob(".tal-run-*")]
+    return [*faults, *_traces(out, said)]
+
+
+def _traces(out: Path, said: str) -> list[str]:
+    """Of what went wrong without being said."""
+    left = [f"{path} was left behind" for path in out.rglob(".tal-run-*")]
+    return [*(["a traceback on standard error"] if "Traceback" in said else []), *left]
+
+
+def _faults_of_manifest(folder: Path, out: Path) -> list[str]:
+    """What a batch's list of videos says and is not so, or does not say, or not in a sentence."""
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    entries = [line for line in lines if "video" in line]
+    faults = []
+    if sorted(entry["video"] for entry in entries) != sorted(path.name for path in folder.iterdir()):
+        faults.append("the manifest lists other videos than there are, or one twice")
+    listed = {entry.get("file") for entry in entries}
+    there = {f"{kind}/{path.name}" for kind in ("results", "failures") for path in (out / kind).iterdir()}
+    if listed != there:
+        faults.append(f"files that the manifest does not list, or lists and are not there: {sorted(listed ^ there)[:5]}")
+    for entry in entries:
+        if entry["state"] == "failed" and (fault := fault_of_sentence(entry["error"])):
+            faults.append(f"{entry['video']}: {fault}: {entry['error']}")
+        if entry["state"] not in ("done", "failed") or entry.get("kind") in ("unforeseen", "died"):
+            faults.append(f"{entry['video']}: {entry}")
+    counts = Counter(entry["state"] for entry in entries)
+    if lines[-1].get("counts") != dict(counts):
+        faults.append(f"the counts are {lines[-1]}, the lines {dict(counts)}")
     return faults
 
 
@@ -425,7 +452,7 @@ def fuzz_batch(args: argparse.Namespace) -> int:
             findings.append("the videos were changed")
         if strangers := {path.name for path in Path(scratch).iterdir()} - {"videos", "out"}:
             findings.append(f"written outside of OUT: {sorted(strangers)}")
-        made = len({path.stem for path in out.rglob("*.npz")} | {path.stem for path in out.rglob("*.json")})
+        made = len(list(out.rglob("*.npz")) or list(out.glob("results/*")))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(
         f"batch ({args.command}): {args.files} videos: results of {made}, exit status {status}; largest process "
@@ -480,7 +507,7 @@ def main() -> None:
     parser.add_argument("--command", default="features", help="of a batch: the command that takes a folder")
     parser.add_argument("--options", nargs="*", default=[], help="of a batch: more for that command, without their --")
     parser.add_argument("-o", "--out", type=Path, default=Path("out/fuzz"))
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     args.options = [f"--{option}" if not option.startswith("-") and option.isalpha() else option for option in args.options]
     faulthandler.enable()
     logging.getLogger("tal_run").setLevel(logging.ERROR)  # which decoder was left, and why
