@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tal_run.pipeline.cli_datasets import datasets
+from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
+from tal_run.pipeline.cli_report import report
 from tal_run.pipeline.cli_train import train
+from tal_run.pipeline.cli_weights import weights
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -154,6 +157,7 @@ def _watching_options(command: Command) -> Command:
 @click.option("--names-only", is_flag=True, help="Match a query to the classes' names alone, not to their paraphrases.")
 @click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: fits the backbone]")
 @click.option("--top", type=int, help="Without --query: classes to report. [default: 5; of a checkpoint, all]")
+@click.option("--curves", is_flag=True, help="Keep the scores over time in a .json, for `tal-run report` to draw.")
 @click.option("--checkpoint", metavar="FILE", help="Find what a head was trained to find (`tal-run train`), with its backbone.")
 @_watching_options
 def detect(
@@ -165,6 +169,7 @@ def detect(
     names_only: bool,
     min_score: float | None,
     top: int | None,
+    curves: bool,
     checkpoint: str | None,
     **watching: Any,
 ) -> None:
@@ -176,7 +181,8 @@ def detect(
     from dataclasses import replace
     from functools import partial
 
-    from tal_run.pipeline import outputs, page
+    from tal_run.pipeline import outputs
+    from tal_run.pipeline import report as page
     from tal_run.pipeline.detector import Detector, localization_for
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
@@ -219,9 +225,11 @@ def detect(
 
     def rendered(format_name: str, *, beside: Path | None = None) -> str:
         if format_name == "html":
-            return page.rendered(results, matches, backbone=detector.backbone.name, beside=beside)
+            made_by = outputs.external_data(detector, matches, results)
+            shown = page.of_results(results)
+            return page.rendered(shown, beside=beside, matches=matches, backbone=detector.backbone.name, made_by=made_by)
         by_video = {video_id: result.detections for video_id, result in results.items()}
-        made_by = outputs.external_data(detector, matches, results) if format_name == "json" else None
+        made_by = outputs.external_data(detector, matches, results, curves=curves) if format_name == "json" else {}
         return outputs.rendered(format_name, by_video, made_by)
 
     if format_name and not targets:
@@ -496,8 +504,11 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 
 
 main.add_command(datasets)
+main.add_command(doctor)
 main.add_command(evaluate)
+main.add_command(report)
 main.add_command(train)
+main.add_command(weights)
 
 if __name__ == "__main__":
     main()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tal_run.extractors import create_backbone
 from tal_run.extractors.backbone import Backbone, BackboneError, BackboneOptions, WindowConfig
@@ -18,7 +21,7 @@ from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable
 from tal_run.models import Detection
 from tal_run.models.head import HeadError, TrainedHead, load_head
-from tal_run.pipeline.detector import DetectConfig, Detector, NothingMatchesError, best_first
+from tal_run.pipeline.detector import Curve, DetectConfig, Detector, NothingMatchesError, best_first
 from tal_run.pipeline.query import ClassAffinity, QueryMatch, exact_match
 
 
@@ -94,6 +97,14 @@ class TrainedDetector(Detector):
             found = ClassAffinity(labels[index], index, 1.0)
             matches.append(QueryMatch(query, (found,), exact=True, unknown_words=(), nearest=(found,)))
         return matches
+
+    def curves(self, features: Features, matches: Sequence[QueryMatch] = (), *, labels: Collection[str]) -> dict[str, Curve]:
+        """None: heads give segments."""
+        return {}
+
+    def boundaries_s(self, features: Features) -> NDArray[np.float64]:
+        """None: those are of the detector that did not learn."""
+        return np.empty(0)
 
     def find(self, features: Features, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
         """Actions in a watched video, best first: those asked for or, without a query, all (of the best classes).
