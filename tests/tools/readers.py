@@ -140,7 +140,7 @@ def _with_strange_value(document: Any, rng: Random) -> Any:
         case 1 if isinstance(parent, dict):
             parent[rng.choice(("", "x", "__metadata__", f"{key} "))] = parent.pop(key)
         case 2 if isinstance(node, (int, float)) and not isinstance(node, bool):
-            parent[key] = rng.choice((-node, node * 10**6, node + 1, node / 3, rng.choice(EXTREMES)))
+            parent[key] = rng.choice((-node, node * 10**6, node + 1, node // 3, rng.choice(EXTREMES)))
         case _:
             parent[key] = rng.choice(STRANGE_VALUES)
     return document
