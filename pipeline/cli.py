@@ -184,15 +184,13 @@ def detect(
     from tal_run.pipeline import outputs
     from tal_run.pipeline import report as page
     from tal_run.pipeline.detector import Detector, localization_for
+    from tal_run.pipeline.frames_detector import trained_detector
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
-    from tal_run.pipeline.trained_detector import TrainedDetector
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
     with errors_as_wrong_use():
-        if checkpoint and (word_vectors or names_only):
-            raise WrongUse("a trained head is asked for its own labels: leave out --word-vectors and --names-only")
         config = _config(watching, display, checkpoint=checkpoint)
         if top is not None or checkpoint:
             config = replace(config, top_classes=top)
@@ -209,7 +207,7 @@ def detect(
         with display.progress() as hook:
             vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
             detector = (
-                TrainedDetector(checkpoint, config, min_score=min_score, hook=hook)
+                trained_detector(checkpoint, config, min_score=min_score, vectors=vectors, hook=hook)
                 if checkpoint
                 else Detector(config, vectors=vectors, hook=hook)
             )
@@ -389,8 +387,11 @@ def _config(watching: Mapping[str, Any], display: Screen, *, checkpoint: str | N
 
     asked_for, usual = watching["backbone"] or DEFAULT_BACKBONE, None
     if checkpoint:
+        from tal_run.pipeline.frames_detector import frames_config
         from tal_run.pipeline.trained_detector import as_trained
 
+        if (of_frames := frames_config(checkpoint, dict(watching))) is not None:
+            return of_frames
         asked_for, usual = as_trained(checkpoint, watching["backbone"] or AUTO)
     name = resolve(asked_for)
     if asked_for == AUTO:
