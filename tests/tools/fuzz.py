@@ -249,8 +249,9 @@ class Watch:
         ]
 
     def __str__(self) -> str:
+        before = f"{self.start_bytes / 2**20:.1f} MiB after {WARM_UP} files, " if self.start_bytes else ""
         return (
-            f"parent {self.start_bytes / 2**20:.1f} MiB after {WARM_UP} files, {resident_bytes() / 2**20:.1f} MiB at the end, "
+            f"parent {before}{resident_bytes() / 2**20:.1f} MiB at the end, "
             f"at most {self.peak_bytes / 2**20:.1f} MiB; {cpu_s() - self.started_cpu_s:.0f} s of processor time, "
             f"{time.monotonic() - self.started_s:.0f} s by the clock"
         )

@@ -405,7 +405,7 @@ def _detections(form: str) -> Callable[[Path], Prepared]:
 READERS: dict[str, Callable[[Path], Prepared]] = {
     **{f"features-{layout}": _features(layout) for layout in ("tal-run", "actionformer", "opentad", "wtalc", "video_features")},
     "object-arrays": _object_arrays,
-    **{f"head-{name}": _head(name) for name in ("wtalc", "wsad", "autoloc", "scnn", "ahernet")},
+    **{f"head-{name}": _head(name) for name in ("wtalc", "wsad", "autoloc", "scnn", "ahernet", "actionbytes")},
     "starter-weights": _starter,
     "checkpoint": _checkpoint,
     **{f"word-vectors-{ending}": _word_vectors(ending) for ending in ("txt", "bin")},
