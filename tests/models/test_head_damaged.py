@@ -78,9 +78,11 @@ def test_a_count_that_nothing_has_is_a_damaged_head(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("name", "field"), [("ahernet", "transfer_layers"), ("autoloc", "streams")])
+@pytest.mark.parametrize(
+    ("name", "field"), [("ahernet", "transfer_layers"), ("ahernet", "moment_length"), ("autoloc", "streams")]
+)
 def test_layers_without_end_are_not_begun(name: str, field: str, tmp_path: Path) -> None:
-    """A head with 10^30 layers was put together layer by layer."""
+    """A head with 10^30 layers was put together layer by layer; with moments of 16,000,000 cells, a video took minutes."""
     head = head_named(name)
     small = {"variant": "star", "length": 32, "moment_length": 16, "stem": (4, 4), "widths": (4, 4, 4, 4)}
     config = head.config(**(small if name == "ahernet" else {}))
@@ -88,5 +90,5 @@ def test_layers_without_end_are_not_begun(name: str, field: str, tmp_path: Path)
     path = tmp_path / "head.safetensors"
     save_head(path, TrainedHead(head=head, config=config, network=network, labels=LABELS, needs=FeatureNeeds(dim=DIM)))
     with_card(path, lambda card: card["config"].update({field: 2**31}))
-    with pytest.raises(HeadError, match=f"{field} must be at most 64"):
+    with pytest.raises(HeadError, match=f"{field} must be at most"):
         load_head(path)
