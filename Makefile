@@ -1,6 +1,6 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made starter opencv-cuda word-vectors reproduce clean
+.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz starter opencv-cuda word-vectors reproduce clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -65,6 +65,15 @@ bench: install ## Measure localization, flow, networks, speed and memory on real
 
 bench-made: install ## Measure the starter in made video, 60 untrimmed videos a look (a quarter of an hour on two cores)
 	$(BIN)/python tests/benchmarks/made_video.py $(ARGS)
+
+# Files: damaged videos through the decoder process, other files through their readers, and videos in one batch. Each is drawn by
+# its number and SEED, so that what is found can be found again (tests/tools/fuzz.py).
+FILES ?= 10000
+SEED ?= 0
+fuzz: install ## Have tal-run read damaged files, and say what came of them (minutes): make fuzz FILES=10000 SEED=0
+	$(BIN)/python tests/tools/fuzz.py videos --files $(FILES) --seed $(SEED) -o $(OUT)/fuzz $(ARGS)
+	$(BIN)/python tests/tools/fuzz.py readers --files $(FILES) --seed $(SEED) -o $(OUT)/fuzz
+	$(BIN)/python tests/tools/fuzz.py batch --files 500 --seed $(SEED) -o $(OUT)/fuzz
 
 # Threads that wait without spinning take turns with what draws and decodes; memory that is kept, in large pages, need not be
 # cleared again for each batch: together a third faster.

@@ -1,7 +1,8 @@
 """Detections as files and rows. Every file is written to a temporary name and renamed: it is whole or not there.
 
 ``json`` is ActivityNet's results form; what made it goes under ``external_data``. ``csv`` has the columns of a ground
-truth file and ``score``; ``jsonl`` has one detection a line; ``html`` is a page to look at (``report.py``).
+truth file and ``score``, and no cell that a spreadsheet takes for a formula (``spreadsheets.py``); ``jsonl`` has one detection
+a line; ``html`` is a page to look at (``report.py``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.files import written_whole
+from tal_run.extractors.spreadsheets import as_cell
 from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
@@ -110,7 +112,7 @@ def rendered(format_name: str, results: Results, external_data: Mapping[str, Any
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "video_id": as_cell(row["video_id"]), "label": as_cell(row["label"])} for row in rows)
     return text.getvalue()
 
 
