@@ -45,7 +45,7 @@ LOADERS: dict[str, Callable[[ast.Call, str], bool]] = {
         or (name == "torch.load" and _keyword(call, "weights_only") is True)
         or (name == "np.load" and _keyword(call, "allow_pickle") is False)
     ),
-    "loads": lambda call, name: name == "json.loads",
+    "loads": lambda call, name: name in ("json.loads", "tomllib.loads"),
     "read_pickle": lambda call, name: False,
     "extractall": lambda call, name: False,
     "unpack_archive": lambda call, name: False,
