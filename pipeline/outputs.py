@@ -163,11 +163,12 @@ def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Ma
         },
         "query_matching": asdict(detector.config.query),
         "top_classes": None if matches else detector.config.top_classes,
-        "videos": {writable_text(video_id): _video(result) for video_id, result in results.items()},
+        "videos": {writable_text(video_id): video_card(result) for video_id, result in results.items()},
     }
 
 
-def _video(result: VideoResult) -> dict[str, Any]:
+def video_card(result: VideoResult) -> dict[str, Any]:
+    """What a set of results says of one video: its hash, and what was found out about the file."""
     info = result.video
     try:
         digest = sha256_of(result.path)
