@@ -79,7 +79,8 @@ class BatchDisplay:
         for note in outcome.notes:
             self.note(note)
         if outcome.what == "failed":
-            self.error(f"{video.name}: {outcome.error}")
+            is_named = printable(video.name) in outcome.error or video.name in outcome.error
+            self.error(outcome.error if is_named else f"{video.name}: {outcome.error}")
         elif self._is_chatty and outcome.what == "done":
             self.note(f"{video.name}: {outcome.detections} found in {clock(outcome.watched_s)}")
 

@@ -123,7 +123,8 @@ class Run:
         self._heart.join()
         with suppress(OSError):  # a full or vanished disk: what is left here is known to be dead
             self.leave()
-            for folder in (self._claims, self._runs, self._claims.parent):
+        for folder in (self._claims, self._runs, self._claims.parent):
+            with suppress(OSError):
                 folder.rmdir()  # which only the last one can
         os.close(self._handle)
 

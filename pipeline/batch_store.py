@@ -151,8 +151,14 @@ class Store:
 
     # --- one video -------------------------------------------------------------------------------------------------------
 
-    def standing(self, video: FoundVideo, recipe: str) -> Standing:
-        """Where a video stands, by what is on the disk; what cannot be read counts for nothing."""
+    def standing(self, video: FoundVideo, recipe: str, *, is_racy_fine: bool = False) -> Standing:
+        """Where a video stands, by what is on the disk; what cannot be read counts for nothing.
+
+        Args:
+            video: which.
+            recipe: the hash of the options.
+            is_racy_fine: the marks of a video that was changed just before its result was written are good enough.
+        """
         seen = seen_of(video.path)
         result_file, failure_file = self._files(video.name)
         reason = ""
@@ -161,7 +167,7 @@ class Store:
             batch = _batch_of(record)
             reason = self._fault(record, batch, video, recipe)
             if not reason and isinstance(known := batch.get("video_sha256"), str):
-                if _is_same(batch.get("seen"), seen, written_ns):
+                if _is_same(batch.get("seen"), seen, None if is_racy_fine else written_ns):
                     return Standing("done")
                 return Standing("left", "may be of a video that has changed", known if seen else None)
         elif result_file.exists():
@@ -277,7 +283,7 @@ class Store:
 
     def _line(self, video: FoundVideo, recipe: str) -> tuple[JSONObject, list[JSONObject]]:
         """A video's line in the manifest, and what was found in it."""
-        standing = self.standing(video, recipe)
+        standing = self.standing(video, recipe, is_racy_fine=True)
         result_file, failure_file = self._files(video.name)
         line: JSONObject = {"video": video.name, "state": standing.state}
         found: list[JSONObject] = []
@@ -365,10 +371,10 @@ def recipe_of(made_by: Mapping[str, Any]) -> str:
     return _sha256({"format": FORMAT, **wanted})
 
 
-def _is_same(then: Any, now: JSONObject | None, written_ns: int) -> bool:
+def _is_same(then: Any, now: JSONObject | None, written_ns: int | None) -> bool:
     if now is None or then != now:
         return False
-    return bool(written_ns - max(now["changed_ns"], now["content_ns"]) > RACY_S * 1e9)
+    return written_ns is None or bool(written_ns - max(now["changed_ns"], now["content_ns"]) > RACY_S * 1e9)
 
 
 def _read(path: Path) -> tuple[JSONObject | None, int]:
