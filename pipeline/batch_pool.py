@@ -50,6 +50,7 @@ class Pool(Generic[Unit, Result]):
         self._workers, self._attend = workers, attend
         self._left: deque[Unit] = deque()
         self._later: deque[Unit] = deque()
+        self._in_hand = 0
         self._lock = threading.Lock()
         self._enough = threading.Event()
         self._events: queue.SimpleQueue[Progress[Unit] | Done[Unit, Result] | BaseException | None] = queue.SimpleQueue()
@@ -114,17 +115,14 @@ class Pool(Generic[Unit, Result]):
                 try:
                     result = self._attend(unit, worker, partial(self._tell, unit))
                 except WorkerError:  # there is nothing wrong with the thing in hand
-                    with self._lock:
-                        self._left.appendleft(unit)
+                    self._put(unit, back_to=self._left)
                     tries += 1
                     if tries == BEGIN_TRIES or self._enough.wait(AGAIN_S):
                         raise
                     continue
                 tries = 0
-                if result is None:
-                    with self._lock:
-                        self._later.append(unit)
-                else:
+                self._put(unit, back_to=self._later if result is None else None)
+                if result is not None:
                     self._events.put(Done(unit, result))
         except BaseException as error:  # noqa: BLE001 - it is raised where the events are read
             self._events.put(error)
@@ -136,14 +134,24 @@ class Pool(Generic[Unit, Result]):
             self._events.put(Progress(unit, completed, total))
 
     def _next(self) -> Unit | None:
+        """The next thing to see to; None: there is none, and no thread has one in hand that it might put back."""
         while not self._enough.is_set():
             with self._lock:
                 if self._left:
+                    self._in_hand += 1
                     return self._left.popleft()
-                if not self._later:
+                is_later = bool(self._later)
+                if not is_later and not self._in_hand:
                     return None
-            self._enough.wait(AGAIN_S)
-            with self._lock:
-                self._left.extend(self._later)
-                self._later.clear()
+            self._enough.wait(AGAIN_S if is_later else TICK_S)
+            if is_later:
+                with self._lock:
+                    self._left.extend(self._later)
+                    self._later.clear()
         return None
+
+    def _put(self, unit: Unit, *, back_to: deque[Unit] | None) -> None:
+        with self._lock:
+            self._in_hand -= 1
+            if back_to is not None:
+                back_to.append(unit)

@@ -6,10 +6,15 @@ A file says ``found 3``, or with ``sleep 0.2`` before it how long that takes. Ot
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +128,7 @@ class Case:
 
     def watched(self) -> list[str]:
         """The videos that were really watched since this was asked last, in that order."""
-        names = self.log.read_text().splitlines() if self.log.exists() else []
+        names = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         self.log.unlink(missing_ok=True)
         return names
 
@@ -153,3 +158,68 @@ def contents(folder: Path) -> dict[str, bytes]:
 def leftovers(out: Path) -> list[Path]:
     """What nobody should find in a folder when no run is at work there."""
     return [path for path in out.rglob("*") if path.name.startswith(".tal-run-")] + list(out.glob("locks"))
+
+
+def disturbed(case: Any, *, kills: int, rng: random.Random, most_s: float = 1.0) -> dict[str, int]:
+    """Kill runs and their workers at random moments, so many times; each job, once it is done, must equal an undisturbed one.
+
+    Returns:
+        How often what was killed, and how many jobs came to their end.
+    """
+    for number in range(24):
+        case.write(f"{number % 3}/{number:02}.mp4", f"sleep {rng.random() / 5:.3f} found {rng.randrange(40)}")
+    case.write("bad.mp4", "error")
+    calm = case.folder / "calm"
+    status, said = case.run("--workers", "2", out=calm)
+    assert status == 1, said
+    counts = {"runs": 0, "workers": 0, "jobs": 0}
+    while counts["runs"] + counts["workers"] < kills:
+        shutil.rmtree(case.out, ignore_errors=True)
+        is_done = False
+        while not is_done and counts["runs"] + counts["workers"] < kills:
+            runs = [case.start("--workers", "2") for _ in range(rng.choice([1, 1, 2]))]
+            before = case.log.stat().st_size if case.log.exists() else 0
+            if rng.random() < 0.8:  # else anywhere, also while it begins
+                end_s = time.monotonic() + 20
+                while time.monotonic() < end_s and runs[0].poll() is None:
+                    if case.log.exists() and case.log.stat().st_size > before:
+                        break
+                    time.sleep(0.005)
+            time.sleep(rng.random() * most_s)
+            victims = [run.pid for run in runs if run.poll() is None]
+            workers = [child for victim in victims for child in children(victim)]
+            if workers and rng.random() < 0.3:
+                kill(rng.choice(workers))
+                counts["workers"] += 1
+            else:
+                for victim in victims:
+                    kill(victim)
+                    counts["runs"] += 1
+            ended = [run.communicate(timeout=100) and run.returncode for run in runs]
+            for content in case.results().values():
+                json.loads(content)  # none is half-written
+            is_done = any(status in (0, 1) for status in ended)
+        # what was killed while a video was in hand has cost it an attempt; twice, and it is a failure
+        status, said = case.run("--retry-failed")
+        assert status == 1, said
+        assert case.results() == case.results(calm)
+        assert set(case.failures()) == set(case.failures(calm)) == {"bad.mp4"}
+        assert (case.out / "detections.csv").read_bytes() == (calm / "detections.csv").read_bytes()
+        assert leftovers(case.out) == []
+        counts["jobs"] += 1
+    return counts
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has begun."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, to what may be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

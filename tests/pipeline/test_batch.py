@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
 from functools import partial
@@ -405,3 +406,9 @@ def test_log_lines_when_nobody_looks_and_silence_when_asked(case: Any) -> None:
     assert "Error: bad.mp4: is broken: mend it" in lines
     _, said = case.run("--quiet", "--retry-failed")
     assert said.splitlines() == ["Error: bad.mp4: is broken: mend it"]
+
+
+def test_killed_at_any_moment_it_comes_to_the_same(case: Any, batches: Any) -> None:
+    """A handful; ``make kill`` does it 200 times."""
+    counts = batches.disturbed(case, kills=5, rng=random.Random(5))
+    assert counts["jobs"] >= 1

@@ -170,10 +170,10 @@ def test_what_cannot_be_done_is_said_and_the_worker_lives(worker: Any) -> None:
 @pytest.mark.parametrize(
     ("limits", "task", "kind", "sentence"),
     [
-        (Limits(stall_s=0.6), {"sleep_s": 60}, "time", "nothing was heard of it for 1 s"),
-        (Limits(stall_s=0.6), {"stop": True}, "time", "nothing was heard of it"),  # not even signals reach it
+        (Limits(stall_s=4), {"sleep_s": 60}, "time", "nothing was heard of it for 4 s"),
+        (Limits(stall_s=4), {"stop": True}, "time", "nothing was heard of it"),  # not even signals reach it
         (Limits(base_s=0.2, real_times=0.1), {"length_s": 5, "sleep_s": 60}, "time", "longer than --time-limit"),
-        (Limits(base_s=0.2, real_times=0.1, stall_s=5), {"beats": 100}, "time", "longer than --time-limit"),
+        (Limits(base_s=0.2, real_times=0.1), {"beats": 100}, "time", "longer than --time-limit"),
         (Limits(memory_bytes=200 << 20), {"bytes": 400 << 20}, "memory", r"it took 0\.\d\d GiB of memory, more than .*0.20G"),
     ],
 )
@@ -186,7 +186,7 @@ def test_what_goes_beyond_its_limits_is_ended(
     with pytest.raises(WorkerError, match=sentence) as refused:
         one.do({"number": 2, **task})
     assert refused.value.kind == kind
-    assert time.monotonic() - began_s < 15
+    assert time.monotonic() - began_s < 30
     assert not is_running(pid)
     assert one.do({"number": 3})["pid"] != pid
 
@@ -194,7 +194,7 @@ def test_what_goes_beyond_its_limits_is_ended(
 @pytest.mark.parametrize(
     ("limits", "task", "input_bytes"),
     [
-        (Limits(stall_s=1.5), {"beats": 8}, 0),  # says something now and then
+        (Limits(stall_s=4), {"beats": 20}, 0),  # says something now and then
         (Limits(base_s=0.1, real_times=10), {"length_s": 1, "sleep_s": 1}, 0),  # a longer video takes longer
         (Limits(base_s=0.1, bytes_per_s=100), {"sleep_s": 1}, 1000),  # and so does a larger file
         (Limits(memory_bytes=2 << 30), {"number": 1}, 0),
