@@ -27,6 +27,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -43,6 +44,7 @@ BEAT_S = 15.0
 LEASE_S = 120.0
 MOST_BYTES = 1 << 12
 TRIES = 5
+RUN_ID = re.compile(r"\d{20}-\d+-[0-9a-f]{8}", re.ASCII)
 # answers of file systems that have no locks
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -189,16 +191,17 @@ class Run:
                 claim.unlink(missing_ok=True)
                 return True
             return False
-        if self._is_alive(self._runs / owner):
-            return False
-        self._bury(self._runs / owner)
+        if RUN_ID.fullmatch(owner):  # else it is nobody's
+            if self._is_alive(self._runs / owner):
+                return False
+            self._bury(self._runs / owner)
         if _text(claim) == owner:  # the run was buried, or had ended, before all of its claims were given back
             claim.unlink(missing_ok=True)
         return True
 
     def _living(self) -> Iterator[OtherRun]:
         for path in _inside(self._runs):
-            if path == self._file or path.name.startswith("."):
+            if path == self._file or not RUN_ID.fullmatch(path.name):
                 continue
             if not self._is_alive(path):
                 self._bury(path)
@@ -208,8 +211,6 @@ class Run:
             yield OtherRun(path.name, str(card.get("recipe")), where)
 
     def _is_alive(self, path: Path) -> bool:
-        if "/" in path.name or path.name in ("", ".", ".."):
-            return False
         try:
             handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)  # NFS locks only what is open for writing
         except FileNotFoundError:
