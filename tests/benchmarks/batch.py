@@ -2,10 +2,10 @@
 
     python tests/benchmarks/batch.py [--videos 100] [--seconds 4] [--tiny 1000]
 
-The videos are made, 160 x 120 at 25 fps, and watched by the starter. Time is given by the clock and in CPU seconds (user and system,
-all processes); on a busy machine only the latter says anything about overhead. ``one process`` is a `Detector` that watches one
-video after the other and writes what it found, start and network included, as those of the batch are. Memory is the resident size of
-the parent, read while it works.
+The videos are made, 160 x 120 at 25 fps, and watched by the starter. Time is given by the clock and in CPU seconds (user and
+system, all processes); on a busy machine only the latter says anything about overhead. ``one process`` is a `Detector` that
+watches one video after the other and writes what it found, start and network included, as those of the batch are. Memory is
+the resident size of the parent, read while it works.
 """
 
 from __future__ import annotations
@@ -122,10 +122,8 @@ def main() -> None:
         print(f"{arguments.videos} videos of {arguments.seconds:g} s; {os.cpu_count()} cores; load {load:.1f}")
         print(f"one process   {one.clock_s:7.1f} s {one.cpu_s:7.1f} CPU s")
         for workers, spent in costs.items():
-            print(
-                f"{workers} worker{'s' * (workers > 1):<1}     {spent.clock_s:7.1f} s {spent.cpu_s:7.1f} CPU s; as fast as one process: "
-                f"{one.clock_s / spent.clock_s:.2f} by the clock, {one.cpu_s / spent.cpu_s:.2f} by CPU"
-            )
+            speeds = f"{one.clock_s / spent.clock_s:.2f} by the clock, {one.cpu_s / spent.cpu_s:.2f} by CPU"
+            print(f"workers: {workers}    {spent.clock_s:7.1f} s {spent.cpu_s:7.1f} CPU s; speed beside one process: {speeds}")
         print(f"two workers against one: {costs[1].clock_s / costs[2].clock_s:.2f} by the clock")
         out = folder / "tiny out"
         many = cost([*batch, str(folder / "tiny"), "-o", str(out), "--workers", "1", *options], videos=arguments.tiny, out=out)
