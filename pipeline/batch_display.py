@@ -13,8 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from tal_run.extractors.wire import printable
 from tal_run.pipeline.batch import Outcome
 from tal_run.pipeline.batch_videos import FoundVideo
-from tal_run.pipeline.page import clock
-from tal_run.pipeline.screen import Console, Screen
+from tal_run.pipeline.screen import Console, Screen, clock
 
 LOG_EVERY_S = 30.0
 DRAWN_A_SECOND = 4

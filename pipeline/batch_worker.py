@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -52,15 +51,16 @@ def begin(how: JSONObject, hook: Hook) -> tuple[JSONObject, Answer]:
     for note in detector.notes:
         notes.say(f"note: {note}")
     made_by = {**outputs.external_data(detector, matches, {}), "decoder": detector.config.decoder}
+    curves = how["curves"]
 
     def answer(task: JSONObject, hook: Hook) -> JSONObject:
-        return found(task, detector=detector, matches=matches, made_by=made_by, hook=hook)
+        return found(task, detector=detector, matches=matches, made_by=made_by, curves=curves, hook=hook)
 
-    return {"made_by": made_by, "notes": notes.sentences}, answer
+    return {"made_by": {**made_by, **({"curves": True} if curves else {})}, "notes": notes.sentences}, answer
 
 
 def found(
-    task: JSONObject, *, detector: Detector, matches: Sequence[QueryMatch], made_by: JSONObject, hook: Hook
+    task: JSONObject, *, detector: Detector, matches: Sequence[QueryMatch], made_by: JSONObject, curves: bool, hook: Hook
 ) -> JSONObject:
     """What is found in the video of a task; or that it is what it was, where that was in doubt.
 
@@ -73,7 +73,7 @@ def found(
         return {"is_unchanged": True}
     result = detector.detect(path, matches=matches, hook=hook)
     hook("finishing", completed=0, total=None)
-    card = outputs.video_card(result)
+    card = outputs.video_card(result, curves=curves)
     if card["sha256"] is None:
         raise VideoError("the file vanished while it was watched; see to it that it stays, and start again")
     external = {**made_by, "videos": {outputs.writable_text(video_id): card}}
@@ -93,11 +93,6 @@ def hashed(path: str | os.PathLike[str], hook: Hook) -> str:
     except OSError as error:
         raise VideoError(f"the file cannot be read ({error.strerror}); check the disk") from error
     return digest.hexdigest()
-
-
-def options_as_json(options: dict[str, Any]) -> JSONObject:
-    """The command's options as ``begin`` takes them."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
 
 if __name__ == "__main__":

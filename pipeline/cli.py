@@ -16,9 +16,12 @@ import click
 
 from tal_run.pipeline.cli_batch import batch, limiting_options, limits_of, seen_to, threads_of
 from tal_run.pipeline.cli_datasets import datasets
+from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
+from tal_run.pipeline.cli_report import report
 from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.cli_watching import config_of, detecting_options, detector_of, watching_options
+from tal_run.pipeline.cli_weights import weights
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -115,7 +118,8 @@ def detect(
     """
     from functools import partial
 
-    from tal_run.pipeline import outputs, page
+    from tal_run.pipeline import outputs
+    from tal_run.pipeline import report as page
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=options["quiet"], verbose=options["verbose"])
@@ -138,9 +142,11 @@ def detect(
 
     def rendered(format_name: str, *, beside: Path | None = None) -> str:
         if format_name == "html":
-            return page.rendered(results, matches, backbone=detector.backbone.name, beside=beside)
+            made_by = outputs.external_data(detector, matches, results)
+            shown = page.of_results(results)
+            return page.rendered(shown, beside=beside, matches=matches, backbone=detector.backbone.name, made_by=made_by)
         by_video = {video_id: result.detections for video_id, result in results.items()}
-        made_by = outputs.external_data(detector, matches, results) if format_name == "json" else None
+        made_by = outputs.external_data(detector, matches, results, curves=options["curves"]) if format_name == "json" else {}
         return outputs.rendered(format_name, by_video, made_by)
 
     if format_name and not targets:
@@ -403,8 +409,11 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 
 main.add_command(batch)
 main.add_command(datasets)
+main.add_command(doctor)
 main.add_command(evaluate)
+main.add_command(report)
 main.add_command(train)
+main.add_command(weights)
 
 if __name__ == "__main__":
     main()

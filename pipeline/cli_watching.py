@@ -94,6 +94,7 @@ def detecting_options(command: Command) -> Command:
                 "--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: fits the backbone]"
             ),
             click.option("--top", type=int, help="Without --query: classes to report. [default: 5; of a checkpoint, all]"),
+            click.option("--curves", is_flag=True, help="Keep the scores over time in a .json, for `tal-run report` to draw."),
             click.option(
                 "--checkpoint",
                 metavar="FILE",
@@ -116,8 +117,11 @@ def config_of(watching: Mapping[str, Any], display: Display, *, checkpoint: str 
 
     asked_for, usual = watching["backbone"] or DEFAULT_BACKBONE, None
     if checkpoint:
+        from tal_run.pipeline.frames_detector import frames_config
         from tal_run.pipeline.trained_detector import as_trained
 
+        if (of_frames := frames_config(checkpoint, dict(watching))) is not None:
+            return of_frames
         asked_for, usual = as_trained(checkpoint, watching["backbone"] or AUTO)
     name = resolve(asked_for)
     if asked_for == AUTO:
@@ -163,25 +167,23 @@ def detector_of(options: Mapping[str, Any], display: Display, *, hook: Hook) -> 
     from pathlib import Path
 
     from tal_run.pipeline.detector import Detector, localization_for
+    from tal_run.pipeline.frames_detector import trained_detector
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
-    from tal_run.pipeline.trained_detector import TrainedDetector
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     checkpoint, word_vectors, min_score = options["checkpoint"], options["word_vectors"], options["min_score"]
     queries: Sequence[str] = options["queries"]
-    if checkpoint and (word_vectors or options["names_only"]):
-        raise WrongUse("a trained head is asked for its own labels: leave out --word-vectors and --names-only")
     if word_vectors and not Path(word_vectors).is_file():
         raise WrongUse(f"there is no file {word_vectors} to read word vectors from: check --word-vectors")
     config = config_of(options, display, checkpoint=checkpoint)
     if options["top"] is not None or checkpoint:
         config = replace(config, top_classes=options["top"])
     config = replace(config, query=NAMES_ONLY if options["names_only"] else QueryConfig())
+    vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
     if checkpoint:
-        trained = TrainedDetector(checkpoint, config, min_score=min_score, hook=hook)
+        trained = trained_detector(checkpoint, config, min_score=min_score, vectors=vectors, hook=hook)
         return trained, trained.match(queries)
     if min_score is not None:
         config = replace(config, localization=replace(localization_for(config.backbone), min_score=min_score))
-    vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
     detector = Detector(config, vectors=vectors, hook=hook)
     return detector, detector.match(queries)
