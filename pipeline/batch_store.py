@@ -345,6 +345,8 @@ def told(folder: Path) -> Iterator[None]:
     """Say what goes wrong with files inside as a StoreError."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # of standard output, which nobody reads any more
     except OSError as error:
         cure = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another place with -o"
         where = printable(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else printable(folder)

@@ -44,7 +44,8 @@ class Program(click.Group):
         # read when torch is loaded: its threads sleep while they wait, and leave the cores to decoding and optical flow
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)  # a batch system's way to stop: as Ctrl-C, what is done is kept
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, _interrupt)  # a batch system's way to stop: as Ctrl-C, what is done is kept
         try:
             return super().main(*args, **{"standalone_mode": False, **kwargs})
         except click.ClickException as error:

@@ -124,11 +124,11 @@ def batch(folder: Path, output_name: str, shard: tuple[int, int] | None, retry_f
             screen.error(complaint)
         mine = share_of(videos, *shard) if shard else videos
         ids = outputs.video_ids([video.path for video in videos])
-        store = Store(output)
         workers = workers_of(MODULE, options)
         for worker in workers:
             ending.callback(worker.close)
         made_by = _made_by(workers[0], screen)
+        store = Store(output)
         job = ending.enter_context(at_work(store, made_by, retry_failed=retry_failed))
         display = BatchDisplay(screen, mine, quiet=options["quiet"], is_chatty=options["verbose"])
         status, counts = DONE, None
@@ -248,7 +248,9 @@ def _stops() -> Iterator[_Stops]:
     """Count signals to stop instead of being stopped by them."""
     stops = _Stops()
     handlers = {signal.SIGINT: stops.interrupt, signal.SIGTERM: stops.terminate, signal.SIGHUP: stops.terminate}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    # what nohup, or a shell in the background, has put out of action stays so
+    heard = {number: handler for number, handler in handlers.items() if signal.getsignal(number) is not signal.SIG_IGN}
+    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
     try:
         yield stops
     finally:

@@ -225,6 +225,16 @@ def test_twice_or_a_batch_system_s_signal_stops_now(signals: list[signal.Signals
     assert batches.leftovers(case.out) == []
 
 
+def test_under_nohup_it_outlives_the_terminal(case: Any) -> None:
+    case.write("a.mp4", "sleep 2 found 1")
+    run = case.start(before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); ")
+    wait_for(lambda: case.log.exists())
+    run.send_signal(signal.SIGHUP)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == 0
+    assert "1 done" in said
+
+
 def test_shares_are_of_all_and_of_nobody_else(case: Any) -> None:
     for number in range(20):
         case.write(f"{number:02}.mp4", "found 1")
@@ -358,6 +368,7 @@ def test_wrong_use(case: Any) -> None:
     status, said = case.run("--query", "nonsense")
     assert status == 2
     assert "nothing matches: ask otherwise" in said
+    assert not case.out.exists()
     for wrong in (["--workers", "0"], ["--memory-limit", "much"], ["--time-limit", "0"], ["-o", ""]):
         assert case.run(*wrong)[0] == 2
     (case.folder / "file").write_text("")
