@@ -34,7 +34,9 @@ def found(document: dict[str, Any]) -> list[Any]:
     return rows  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("options", [["--min-score", "0"], ["--query", "long jump", "--min-score", "0", "--stride", "3"]])
+@pytest.mark.parametrize(
+    "options", [["--min-score", "0", "--curves"], ["--query", "long jump", "--min-score", "0", "--stride", "3"]]
+)
 def test_it_finds_what_detect_finds(videos: Path, tmp_path: Path, options: list[str]) -> None:
     watching = ["--backbone", "starter", *options]
     result = run("batch", videos, "-o", tmp_path / "out", "--workers", "2", *watching)
@@ -100,7 +102,6 @@ def test_what_is_no_video_is_refused_and_opens_nothing_else(videos: Path, tmp_pa
         (["--backbone", "starter", "--query", "\0"], ""),
         (["--checkpoint", "no file"], "no file"),
         (["--word-vectors", "no file"], "there is no file no file to read word vectors from"),
-        (["--checkpoint", "x", "--names-only"], "leave out --word-vectors and --names-only"),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_watched(
