@@ -23,9 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tal_run.eval.annotations import CLIP_COLUMNS, SUBSETS, AnnotationError, GroundTruth, read, read_clips
-from tal_run.eval.clip_lists import KINETICS_COLUMNS
-
-KINETICS_SPLITS = {"train": "training", "val": "validation", "validate": "validation", "test": "testing"}
+from tal_run.eval.clip_lists import KINETICS_COLUMNS, KINETICS_SPLITS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "elu": nn.ELU,
 }
 SAMPLES_PER_BIN = 3  # authors' code: a video is resized by the mean of so many interpolated places
+MOST_LAYERS, MOST_LENGTH = 64, 1 << 16  # of the weight transfer and of moments, beyond which a configuration is damaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +129,10 @@ class AherNetConfig:
             raise ValueError(f"moment_fraction must rise within 0..1, got {self.moment_fraction}")
         if not 0 <= self.background_iou <= self.foreground_iou <= 1:
             raise ValueError(f"background_iou must not be above foreground_iou, got {self.background_iou:g}")
+        if self.moment_length > MOST_LENGTH:
+            raise ValueError(f"moment_length must be at most {MOST_LENGTH}, got {self.moment_length}")
+        if self.transfer_layers > MOST_LAYERS:
+            raise ValueError(f"transfer_layers must be at most {MOST_LAYERS}, got {self.transfer_layers}")
         if self.transfer_layers < 0 or self.generator_steps < 1 or min(self.alpha_center, self.alpha_width) <= 0:
             raise ValueError("transfer_layers must not be negative, generator_steps at least 1 and both alphas above 0")
 

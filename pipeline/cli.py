@@ -18,6 +18,8 @@ from tal_run.pipeline.cli_batch import batch, limiting_options, limits_of, seen_
 from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
+from tal_run.pipeline.cli_experiments import experiments
+from tal_run.pipeline.cli_feature_detection import detect_in_features, feature_options
 from tal_run.pipeline.cli_report import report
 from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.cli_watching import config_of, detecting_options, detector_of, watching_options
@@ -88,7 +90,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+@click.argument("videos", nargs=-1, metavar="VIDEO...")
 @click.option(
     "-o",
     "--output",
@@ -105,19 +107,46 @@ def main() -> None:
     help="[default: by FILE's ending; without -o, a table]",
 )
 @detecting_options
+@feature_options
 @watching_options
 def detect(
     videos: tuple[str, ...],
     targets: tuple[Path, ...],
     format_name: str | None,
+    folder: str | None,
+    experiment: str | None,
+    data: Path | None,
     **options: Any,
 ) -> None:
     """Find actions in videos.
 
     Those asked for with --query or, without one, each video's best classes. Prints a table (plain tab-separated rows
-    when piped), and writes files with -o. Exit status: 0 done, 1 some videos failed, 2 wrong use.
+    when piped), and writes files with -o. With --features, a trained head looks at stored features instead, of all videos
+    or those named, and writes one file. Exit status: 0 done, 1 some videos failed, 2 wrong use.
     """
     from functools import partial
+
+    if folder is not None:
+        if options["queries"] or options["word_vectors"] or options["names_only"] or options["top"] is not None:
+            raise WrongUse(
+                "in stored features all actions are sought: leave out --query, --word-vectors, --names-only and --top"
+            )
+        detect_in_features(
+            videos,
+            folder=folder,
+            checkpoint=options["checkpoint"],
+            targets=targets,
+            format_name=format_name,
+            experiment=experiment,
+            data=data,
+            settings=options["settings"],
+            min_score=options["min_score"],
+            watching=options,
+        )
+    if experiment or data:
+        raise WrongUse("--experiment and --data go with --features")
+    if not videos:
+        raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'VIDEO...'", param_type="argument")
 
     from tal_run.pipeline import outputs
     from tal_run.pipeline import report as page
@@ -412,6 +441,7 @@ main.add_command(batch)
 main.add_command(datasets)
 main.add_command(doctor)
 main.add_command(evaluate)
+main.add_command(experiments)
 main.add_command(report)
 main.add_command(train)
 main.add_command(weights)

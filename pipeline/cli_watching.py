@@ -100,6 +100,13 @@ def detecting_options(command: Command) -> Command:
                 metavar="FILE",
                 help="Find what a head was trained to find (`tal-run train`), with its backbone.",
             ),
+            click.option(
+                "--config",
+                "settings",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="With --checkpoint: one of the head's thresholds. Repeatable.",
+            ),
         ]
     ):
         command = option(command)
@@ -166,13 +173,17 @@ def detector_of(options: Mapping[str, Any], display: Display, *, hook: Hook) -> 
     from functools import partial
     from pathlib import Path
 
+    from tal_run.pipeline.cli_train import settings_of
     from tal_run.pipeline.detector import Detector, localization_for
+    from tal_run.pipeline.feature_detection import seeking
     from tal_run.pipeline.frames_detector import trained_detector
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     checkpoint, word_vectors, min_score = options["checkpoint"], options["word_vectors"], options["min_score"]
     queries: Sequence[str] = options["queries"]
+    if options["settings"] and not checkpoint:
+        raise WrongUse("--config is of a trained head: it goes with --checkpoint")
     if word_vectors and not Path(word_vectors).is_file():
         raise WrongUse(f"there is no file {word_vectors} to read word vectors from: check --word-vectors")
     config = config_of(options, display, checkpoint=checkpoint)
@@ -182,6 +193,7 @@ def detector_of(options: Mapping[str, Any], display: Display, *, hook: Hook) -> 
     vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
     if checkpoint:
         trained = trained_detector(checkpoint, config, min_score=min_score, vectors=vectors, hook=hook)
+        trained.trained = seeking(trained.trained, settings_of(options["settings"]))
         return trained, trained.match(queries)
     if min_score is not None:
         config = replace(config, localization=replace(localization_for(config.backbone), min_score=min_score))

@@ -1,7 +1,8 @@
 """Detections as files and rows. Every file is written to a temporary name and renamed: it is whole or not there.
 
 ``json`` is ActivityNet's results form; what made it goes under ``external_data``. ``csv`` has the columns of a ground
-truth file and ``score``; ``jsonl`` has one detection a line; ``html`` is a page to look at (``report.py``).
+truth file and ``score``, and no cell that a spreadsheet takes for a formula (``spreadsheets.py``); ``jsonl`` has one detection
+a line; ``html`` is a page to look at (``report.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.files import written_whole
+from tal_run.extractors.spreadsheets import as_cell
 from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
@@ -29,6 +31,7 @@ from tal_run.pipeline.detector import Detector, VideoResult
 from tal_run.pipeline.query import QueryMatch
 
 FORMATS = ("json", "jsonl", "csv", "html")
+STREAMED = ("json", "jsonl", "csv")  # that can be written video by video
 COLUMNS = ("video_id", "label", "start_s", "end_s", "score")
 
 Results = Mapping[str, Sequence[Detection]]
@@ -109,8 +112,28 @@ def rendered(format_name: str, results: Results, external_data: Mapping[str, Any
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "video_id": as_cell(row["video_id"]), "label": as_cell(row["label"])} for row in rows)
     return text.getvalue()
+
+
+def pieces(
+    format_name: str, results: Iterable[tuple[str, Sequence[Detection]]], external_data: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """What ``rendered`` gives, video by video: however many there are, one is held at a time."""
+    if format_name != "json":
+        heading = rendered(format_name, {})
+        yield heading
+        for video_id, detections in results:
+            yield rendered(format_name, {video_id: detections}).removeprefix(heading)
+        return
+    before, after = _activitynet({}, external_data or {}).split('"results": {}', 1)  # the version alone is before it
+    yield before + '"results": {'
+    ending = "}"
+    for index, (video_id, detections) in enumerate(results):
+        whole = _activitynet({video_id: detections}, {})
+        yield ("," if index else "") + "\n" + whole[whole.index("{\n  ") + 2 : whole.rindex("\n },")]
+        ending = "\n }"
+    yield ending + after
 
 
 def _activitynet(results: Results, external_data: Mapping[str, Any]) -> str:
@@ -259,19 +282,24 @@ def is_stream(target: Path) -> bool:
     return target.exists() and not target.is_file() and not target.is_dir()
 
 
-def write(target: Path, text: str) -> None:
-    """Write a result whole or not at all.
+def write(target: Path, text: str | Iterable[str]) -> None:
+    """Write a result, perhaps in pieces, whole or not at all.
 
     Raises:
         OutputError: the folder is missing, not writable or full, or the text is none that UTF-8 can hold.
     """
+    parts = [text] if isinstance(text, str) else text
     try:
         if is_stream(target):
             with target.open("a", encoding="utf-8") as stream:
-                stream.write(text)
+                stream.writelines(parts)
             return
         with written_whole(target) as part:
-            part.write_text(text, encoding="utf-8")
+            if isinstance(text, str):
+                part.write_text(text, encoding="utf-8")
+                return
+            with part.open("w", encoding="utf-8") as file:
+                file.writelines(parts)
     except OSError as error:
         raise cannot_write(target, error) from error
     except ValueError as error:
