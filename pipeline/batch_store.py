@@ -39,6 +39,7 @@ from typing import Any, Literal
 from tal_run.extractors.array_files import opened
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.files import written_whole
+from tal_run.extractors.spreadsheets import as_cell
 from tal_run.extractors.wire import printable
 from tal_run.pipeline.batch_videos import FoundVideo, file_name, iter_files
 
@@ -273,8 +274,8 @@ class Store:
                 counts[line["state"]] += 1
                 manifest_file.write(json.dumps(line) + "\n")
                 for row in found:
-                    values = (row["label"], *row["segment"], row["score"])
-                    rows.writerow([_writable(video_ids[video.name]), *values])
+                    names = (as_cell(_writable(video_ids[video.name])), as_cell(row["label"]))
+                    rows.writerow([*names, *row["segment"], row["score"]])
             for line in self._gone({video.name for video in videos}):
                 counts["gone"] += 1
                 manifest_file.write(json.dumps(line) + "\n")

@@ -273,6 +273,7 @@ def test_strange_names(case: Any, batches: Any) -> None:
         "percent%s{0}.MP4",
         "back\\slash.mp4",
         "[markup].mp4",
+        "=1+1.mp4",
     ]
     for name in names:
         case.write(name, "found 1")
@@ -295,6 +296,7 @@ def test_strange_names(case: Any, batches: Any) -> None:
     assert len({line["file"] for line in manifest.values()}) == len(manifest)
     assert batches.contents(case.videos) == before
     assert sorted(path.name for path in case.folder.iterdir()) == ["fake_detector.py", "log", "out", "outside", "videos"]
+    assert "\n'=1+1,jump," in (case.out / "detections.csv").read_text()  # no formula
     case.watched()
     case.run()
     assert case.watched() == []
