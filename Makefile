@@ -1,6 +1,7 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz kill starter opencv-cuda word-vectors \ reproduce reference docs clean
+.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz kill starter opencv-cuda word-vectors \
+	reproduce reference docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -1,19 +1,18 @@
 """What ``mkdocs`` is told beside mkdocs.yml: equations, links into the code, and where the packages lie.
 
-Pages are written so that they read well where they lie, too: an equation is a ```` ```math ```` block, and a link to code goes to
+Pages are written so that they read well where they lie, too: an equation is a block of ``math``, and a link to code goes to
 the file, with the name of what is meant behind the ``#``. In the site an equation is MathML, which browsers draw by themselves,
 and code that is linked gets a page of its own, where the link goes to the line that holds the equation's number.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
 import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from code_places import line_of
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -125,44 +124,6 @@ def _content(path: Path) -> str | bytes:
     language = {".py": "python", ".yml": "yaml", ".cfg": "ini"}.get(path.suffix, "text")
     header = f"---\ntitle: {path.name}\nhide: [toc]\nsearch: {{exclude: true}}\n---\n\n# {path.relative_to(ROOT)}\n\n"
     return f'{header}````` {{ .{language} linenums="1" }}\n{text}\n`````\n'
-
-
-@functools.cache
-def _tree(path: Path) -> tuple[str, ast.Module]:
-    text = path.read_text(encoding="utf-8")
-    return text, ast.parse(text)
-
-
-def line_of(path: Path, symbol: str, equation: str | None = None) -> int:
-    """The line of a file on which a symbol (``name`` or ``Class.name``) is defined or, within it, an equation's number stands.
-
-    Raises:
-        LookupError: it is not there.
-    """
-    text, found = _tree(path)
-    node: Any = found
-    for name in symbol.split("."):
-        inside = [child for child in node.body if getattr(child, "name", None) == name]
-        if not inside:
-            raise LookupError(f"{path.name} has no {symbol}")
-        node = inside[0]
-    if equation is None:
-        return int(node.lineno)
-    lines = text.splitlines()
-    named = {number: numbers(lines[number - 1]) for number in range(node.lineno, node.end_lineno + 1)}
-    missing = numbers(equation) - set().union(*named.values())
-    if missing or not numbers(equation):
-        raise LookupError(f"{symbol} in {path.name} does not bear the number of {equation}")
-    bearing = [number for number, there in named.items() if there & numbers(equation)]
-    return next((number for number in bearing if "#" in lines[number - 1]), bearing[0])
-
-
-def numbers(text: str) -> set[int]:
-    """The equations that a text names: ``Eq. 2-5`` are four."""
-    named: set[int] = set()
-    for first, last in re.findall(r"Eqs?\. (\d+)(?:-(\d+))?", text):
-        named |= set(range(int(first), int(last or first) + 1))
-    return named
 
 
 def _equation(source: str, language: str, css_class: str, options: Any, md: Any, **_: Any) -> str:
