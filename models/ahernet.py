@@ -22,6 +22,8 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
 - *Batches*: half of the videos are moments (``moment_share``), and a foreground segment of each untrimmed one is added.
 - *Line 1* starts from a model that is trained first, on the untrimmed videos alone and by their L_cls and L_prop: AherNet^* of
   those videos. AherNet_A- starts from it too. What it says of classes is not taken over.
+- *Anchors are cut to the video* before their overlap with instances is taken, as in the authors' code: what is proposed cannot
+  leave the video. Nowhere else: m_c and m_w of Eqs. 3 and 5 are those of the whole anchor.
 - *Foreground* anchors are few (``best_is_foreground``); the paper and the authors' code have 0.8, so that is the default.
 - *Synthetic videos of foreground segments*: those are treated as moments in line 6 too.
 - *A cell's class* is that of all its anchors, by a layer of width 1. All cells learn it (``class_cells``), background too: that
@@ -30,7 +32,7 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
 - *L_of* is a mean over foreground anchors, *L_ov* over all anchors; the authors' code has a foreground classifier beside them
   and hard negatives, which the paper has not.
 - *L_ad* is a mean over a layer's background anchors, then over layers. An anchor inside a moment that overlaps it by less than
-  0.3, being short, is background by the paper's rule.
+  0.3, being short, is background by the paper's rule; those of the last layer, all of the video, never are beside a moment.
 - *Closest* is what overlaps most and, of those, what is nearest by its center.
 - *Weights* of the losses, which the paper does not name: the authors' code, as far as known. Where the two disagree, on alpha_1
   and alpha_2, the rate's decay, the generators' steps and how segments are scored, defaults are the paper's, and
@@ -135,9 +137,9 @@ def match(borders: ArrayLike, classes: ArrayLike, *, config: AherNetConfig) -> t
 
 
 def _nearest(instances: NDArray[np.float64], config: AherNetConfig) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """How anchors overlap instances [A, M], and which instance is closest to each [A]."""
+    """How anchors, cut to the video, overlap instances [A, M], and which instance is closest to each [A]."""
     center, width = anchors(config).reshape(-1, 2).T  # [A]
-    iou = tiou(np.stack([center - width / 2, center + width / 2], axis=1), instances)  # [A, M]
+    iou = tiou(np.stack([center - width / 2, center + width / 2], axis=1).clip(0, 1), instances)  # [A, M]
     return iou, (iou - NEAR * np.abs(center[:, None] - instances.mean(axis=1))).argmax(axis=1)
 
 

@@ -314,6 +314,18 @@ def test_matching_on_a_video_made_for_it() -> None:
     assert not iou.any()
 
 
+def test_what_an_anchor_has_outside_the_video_does_not_count_against_it() -> None:
+    """The anchors of the last layer take in the whole video; cut there, each overlaps all of it exactly, the rest by less."""
+    config = AherNetConfig()
+    iou, closest, _ = match([[0.0, 1.0]], [0], config=config)
+    assert iou[254] == pytest.approx(np.ones(3))
+    assert closest[254] == pytest.approx(np.array([[0.5, 1.0]] * 3))
+    assert anchors(config)[254, :, 1] == pytest.approx([1, 2 ** (1 / 3), 2 ** (2 / 3)])  # Eq. 3 is as it was
+    assert iou[:254].max() == pytest.approx(0.25 + 2 ** (2 / 3) / 4)  # a half, less the part of it before the video
+    # from the start on: the first cell of two, by its widest anchor 0.25 -+ 0.397, covers [0, 0.647] of it
+    assert match([[0.0, 0.647]], [0], config=config)[0][252, 2] == pytest.approx(1, abs=1e-3)
+
+
 @st.composite
 def instances(draw: st.DrawFn) -> tuple[Array, list[int]]:
     spans = draw(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.02, 0.9)), min_size=1, max_size=4))
@@ -328,7 +340,7 @@ def test_matching_is_the_plain_loop(video: tuple[Array, list[int]]) -> None:
     for cell, of_cell in enumerate(anchors(TINY)):
         best = (-1.0, -1)
         for ratio, (center, width) in enumerate(of_cell):
-            overlaps = [slow_iou((center - width / 2, center + width / 2), instance) for instance in borders.tolist()]
+            overlaps = [slow_iou(cut_to_the_video(center, width), instance) for instance in borders.tolist()]
             nearest = max(range(len(kinds)), key=lambda m: overlaps[m] - 1e-6 * abs(center - borders[m].mean()))
             assert iou[cell, ratio] == pytest.approx(max(overlaps), abs=1e-9)
             start, end = borders[nearest]
@@ -337,6 +349,10 @@ def test_matching_is_the_plain_loop(video: tuple[Array, list[int]]) -> None:
             if best == (iou[cell, ratio], -ratio):
                 expected = kinds[nearest]
         assert classes[cell] == expected
+
+
+def cut_to_the_video(center: float, width: float) -> tuple[float, float]:
+    return max(0.0, center - width / 2), min(1.0, center + width / 2)
 
 
 def slow_iou(a: tuple[float, float], b: list[float]) -> float:
@@ -637,7 +653,8 @@ def test_an_alternation_learns_from_all_three_kinds() -> None:
     assert reported.keys() >= {name for update in updates for name in update.minimizes}
     assert all(math.isfinite(value) for value in reported.values())
     still = {name for name, weight in network.state_dict().items() if torch.equal(weight, before[name])}
-    assert all(".offset." in name for name in still)  # of layers without foreground
+    # layers without foreground have no offsets to learn; the last one, all of the video, no background while there is action
+    assert all(".offset." in name or name.startswith("layers.3.critic") for name in still)
 
 
 def test_a_pretrained_model_gives_its_convolutions_and_keeps_its_classes() -> None:
@@ -728,7 +745,7 @@ def test_the_best_anchor_is_foreground_where_it_is_asked_for() -> None:
 
 def overlaps_of(borders: Array) -> list[list[float]]:
     default = anchors(TINY).reshape(-1, 2)
-    return [[slow_iou((c - w / 2, c + w / 2), instance) for c, w in default] for instance in borders.tolist()]
+    return [[slow_iou(cut_to_the_video(c, w), instance) for c, w in default] for instance in borders.tolist()]
 
 
 def test_ahernet_a_minus_learns_context_before_all_else() -> None:
