@@ -29,6 +29,8 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
 - *A cell's class* is that of all its anchors, by a layer of width 1. All cells learn it (``class_cells``), background too: that
   "regularizes the generated context of each moment to preserve semantic information of action category" (3.3).
 - *Weights before training* are He's (ICCV 2015) where a rectifier follows, zero biases, and the identity in the transfer.
+- *L_of* compares refined anchors with instances in Eq. 6, and offsets with those that they should be (``offsets_to``) in the
+  authors' code: ``offset_loss``.
 - *L_of* is a mean over foreground anchors, *L_ov* over all anchors; the authors' code has a foreground classifier beside them
   and hard negatives, which the paper has not.
 - *L_ad* is a mean over a layer's background anchors, then over layers. An anchor inside a moment that overlaps it by less than
@@ -66,6 +68,7 @@ from tal_run.models.postprocess import nms, tiou
 AUTHORS_CODE = AherNetConfig(
     alpha_center=0.1,
     alpha_width=0.1,
+    offset_loss="encoded",
     decay=0.1,
     decay_every=15_000 // 16,  # of samples
     start_iterations=95_000,
@@ -231,14 +234,22 @@ def _localization_losses(
     if config.class_cells == "foreground":
         cells = cells & foreground.any(dim=2)
     default = torch.from_numpy(anchors(config)).to(offsets)  # [cells, R, 2]
-    moved = refined(default, offsets, config=config)
-    distance = F.smooth_l1_loss(moved, matched.closest, reduction="none").sum(dim=3)  # Eq. 6
+    distance = _distances(offsets, default, torch.where(foreground[..., None], matched.closest, default), config)
     missed = (overlaps.sigmoid() - matched.iou).square()  # Eq. 7
     return {
         "classification": config.classification_weight * _mean(_class_losses(classes, matched.classes, config), cells),
         "offset": config.offset_weight * _mean(distance, foreground),
         "overlap": config.overlap_weight * _mean(missed, counted),
     }
+
+
+def _distances(offsets: Tensor, default: Tensor, wanted: Tensor, config: AherNetConfig) -> Tensor:
+    """How far offsets [B, cells, R, 2] move anchors (m_c, m_w) [cells, R, 2] from (g_c, g_w) [B, cells, R, 2]: [B, cells, R]."""
+    if config.offset_loss == "refined":
+        moved = refined(default, offsets, config=config)
+        return F.smooth_l1_loss(moved, wanted, reduction="none").sum(dim=3)  # Eq. 6
+    there = offsets_to(default, wanted, config=config)
+    return F.smooth_l1_loss(offsets, there, reduction="none").sum(dim=3)  # Eq. 6, of what Eq. 5 is given
 
 
 def adversarial_losses(

@@ -401,7 +401,10 @@ def slow_losses(outputs: Any, batch: Batch, config: AherNetConfig) -> dict[str, 
                 d_c, d_w = judged["offsets"][cell, ratio].tolist()
                 moved = (m_c + config.alpha_center * m_w * d_c, m_w * math.exp(config.alpha_width * d_w))
                 if iou[cell, ratio] > config.foreground_iou:
-                    far = [abs(a - b) for a, b in zip(moved, closest[cell, ratio], strict=True)]
+                    g_c, g_w = closest[cell, ratio]
+                    encoded = ((g_c - m_c) / m_w / config.alpha_center, math.log(g_w / m_w) / config.alpha_width)
+                    pairs = {"refined": (moved, (g_c, g_w)), "encoded": ((d_c, d_w), encoded)}[config.offset_loss]
+                    far = [abs(a - b) for a, b in zip(*pairs, strict=True)]
                     note(prefix + "offset", sum(0.5 * x**2 if x < 1 else x - 0.5 for x in far))
                 y = 1 / (1 + math.exp(-float(judged["overlaps"][cell, ratio])))
                 note(prefix + "overlap", (y - iou[cell, ratio]) ** 2)
@@ -440,6 +443,8 @@ def slow_losses(outputs: Any, batch: Batch, config: AherNetConfig) -> dict[str, 
         {"class_cells": "foreground", "foreground_iou": 0.5},
         {"moment_classes": (2, 3)},
         {"alpha_center": 0.1, "alpha_width": 0.3},
+        {"offset_loss": "refined"},
+        {"offset_loss": "encoded", "foreground_iou": 0.5},
     ],
 )
 def test_losses_are_those_of_the_plain_loops(changes: dict[str, Any]) -> None:
