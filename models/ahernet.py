@@ -16,6 +16,8 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
 
 - *Sizes* of all layers, the resizing to 512 and 256 bins, and where moments lie in synthetic videos: the authors' code. The
   paper's Eq. 2 by itself would put each moment at the same place.
+- *Generators* end in a rectifier (``context_activation``), as in the authors' code: so do the networks that features are
+  commonly from, and a feature below 0 would tell D at once that it is made up.
 - *Who learns in line 3*: the 1-D ConvNet with W_regv. In lines 4 to 6 each set of weights has an optimizer of its own and
   whatever is not named there is fixed: the discriminators learn with the 1-D ConvNet in line 6, which lessens L_ad_D as the
   paper writes; theta is fixed in line 6.
@@ -244,7 +246,7 @@ def _localization_losses(
 
 
 def _distances(offsets: Tensor, default: Tensor, wanted: Tensor, config: AherNetConfig) -> Tensor:
-    """How far offsets [B, cells, R, 2] move anchors (m_c, m_w) [cells, R, 2] from (g_c, g_w) [B, cells, R, 2]: [B, cells, R]."""
+    """How far offsets are from moving anchors (m_c, m_w) [cells, R, 2] to (g_c, g_w); both [B, cells, R, 2]: [B, cells, R]."""
     if config.offset_loss == "refined":
         moved = refined(default, offsets, config=config)
         return F.smooth_l1_loss(moved, wanted, reduction="none").sum(dim=3)  # Eq. 6

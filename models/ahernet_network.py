@@ -45,11 +45,12 @@ class AherNetConfig:
         ratios: r_d of Eq. 3 (4.2).
         transfer_layers: dense layers of the weight transfer (Table 1: two are best).
         transfer_activation: behind each of them (Table 1: ELU is best).
+        context_activation: behind a generator's last layer (code); ``none`` for features that can be below 0.
         moment_fraction: least and largest share of a synthetic video that is the moment (code).
         alpha_center: alpha_1 of Eq. 5 (4.2); 0.1 in the code.
         alpha_width: alpha_2 of Eq. 5 (4.2); 0.1 in the code.
-        offset_loss: what L_of compares: refined anchors with instances, in shares of the video (Eq. 6), or the offsets with those
-            that Eq. 5 would need (``encoded``; code).
+        offset_loss: what L_of compares: refined anchors with instances, in shares of the video (Eq. 6), or the offsets with
+            those that Eq. 5 would need (``encoded``; code).
         foreground_iou: anchors that overlap more with an instance are foreground (3.3).
         background_iou: anchors that overlap less with all are background (3.3).
         best_is_foreground: whether the anchor that overlaps an instance most is foreground too, however little that is (not in
@@ -91,6 +92,7 @@ class AherNetConfig:
     ratios: tuple[float, ...] = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
     transfer_layers: int = 2
     transfer_activation: Activation = "elu"
+    context_activation: Activation = "relu"
     moment_fraction: tuple[float, float] = (0.70, 0.95)
     alpha_center: float = 1.0
     alpha_width: float = 1.0
@@ -256,10 +258,12 @@ class AnchorLayer(nn.Module):
 class ContextGenerator(nn.Module):
     """G_1 or G_2: a moment [B, D, L] as what comes before or after it [B, D, L / 2]."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, activation: Activation) -> None:
         super().__init__()
         inner = max(1, dim // 2)
-        self.layers = nn.Sequential(_convolution(dim, inner), nn.ReLU(), _convolution(inner, dim, stride=2))
+        self.layers = nn.Sequential(
+            _convolution(dim, inner), nn.ReLU(), _convolution(inner, dim, stride=2), ACTIVATIONS[activation]()
+        )
 
     def forward(self, moments: Tensor) -> Tensor:
         """Moments [B, D, L] as their context [B, D, L / 2]."""
@@ -343,7 +347,8 @@ class AherNet(nn.Module):
         self.layers = nn.ModuleList(
             AnchorLayer(before, width, num_classes=num_classes, config=config) for before, width in channels
         )
-        self.before, self.after = ContextGenerator(feature_dim), ContextGenerator(feature_dim)  # G_1, G_2
+        self.before = ContextGenerator(feature_dim, activation=config.context_activation)  # G_1
+        self.after = ContextGenerator(feature_dim, activation=config.context_activation)  # G_2
         self.placement = Placement(config)
 
     def forward(self, features: Tensor, lengths: Tensor) -> AherNetOutput:

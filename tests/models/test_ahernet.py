@@ -255,6 +255,21 @@ def test_synthetic_videos_are_context_moment_context() -> None:
     assert len(there.unique(dim=0)) == 1
 
 
+def test_context_is_of_the_sign_of_features() -> None:
+    """No feature of a rectifier is below 0; were any of context, D could tell it by that."""
+    moments = torch.randn(20, DIM, 16)
+    network, free = a_network(), a_network(replace(TINY, context_activation="none"))
+    rectified, signed = moments.relu(), network.state_dict()
+    for context in (network.before(rectified), network.after(rectified)):
+        assert context.min() == 0
+        assert (context > 0).float().mean() > 0.1
+    assert network.synthesize(rectified)[0].min() == 0
+    free.load_state_dict(signed)
+    for own, other in ((network.before, free.before), (network.after, free.after)):
+        assert other(moments).min() < 0  # features that can be negative have such context
+        assert torch.equal(own(moments), other(moments).relu())
+
+
 def test_ahernet_m_sees_the_moment_and_nothing_else() -> None:
     network = a_network(replace(TINY, variant="M")).train()
     moments = torch.randn(3, DIM, 16)
