@@ -21,6 +21,12 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
 - *Who learns in line 3*: the 1-D ConvNet with W_regv. In lines 4 to 6 each set of weights has an optimizer of its own and
   whatever is not named there is fixed: the discriminators learn with the 1-D ConvNet in line 6, which lessens L_ad_D as the
   paper writes; theta is fixed in line 6.
+- *Who learns in lines 4 and 6 of the authors' code* (``updates="code"``): L_cls has an Adam of its own, beside that of L_prop,
+  so that its weight is without effect there; here one Adam lessens their sum, for which nobody has published weights: the
+  paper names none, and the code's 2 for a mean over cells is 2 for a sum over the 255 cells there. The discriminators learn
+  by themselves, and the 1-D ConvNet nothing from L_ad_D; generators learn from L_cls and L_prop first, then D, then
+  generators from L_ad_G, and the 1-D ConvNet last. Not taken over: that foreground segments teach W_regv alone in line 3, and
+  that the rate does not decay for adversaries.
 - *Batches*: half of the videos are moments (``moment_share``), and a foreground segment of each untrimmed one is added.
 - *Line 1* starts from a model that is trained first, on the untrimmed videos alone and by their L_cls and L_prop: AherNet^* of
   those videos. AherNet_A- starts from it too. What it says of classes is not taken over.
@@ -75,6 +81,7 @@ AUTHORS_CODE = AherNetConfig(
     decay_every=15_000 // 16,  # of samples
     start_iterations=95_000,
     generator_steps=2,
+    updates="code",
     scored_by="video",
 )
 NEAR = 1e-6  # how much a distance between centers counts beside an overlap
@@ -295,7 +302,7 @@ def steps(network: nn.Module, config: AherNetConfig) -> tuple[Step, ...]:
     if isinstance(network, SnippetClassifier):
         return (_step(network.parameters(), ("snippets",), config),)
     assert isinstance(network, AherNet)
-    layers = [layer for layer in network.layers if isinstance(layer, AnchorLayer)]
+    layers, apart = [layer for layer in network.layers if isinstance(layer, AnchorLayer)], config.updates == "code"
 
     def of(*names: str) -> list[nn.Parameter]:
         return [weight for layer in layers for name in names for weight in getattr(layer, name).parameters()]
@@ -303,21 +310,35 @@ def steps(network: nn.Module, config: AherNetConfig) -> tuple[Step, ...]:
     convolutions, heads = [*network.stem.parameters(), *of("convolution")], of("offset", "overlap")
     theta, segment = of("transfer", "bias_transfer"), of("segment")
     generators = [*network.before.parameters(), *network.after.parameters()]
+
+    def localizing(names: tuple[str, ...], *more: nn.Parameter) -> list[Step]:
+        """The 1-D ConvNet and what judges cells, by L_cls and L_prop: together, or one after the other."""
+        if not apart:
+            return [_step([*convolutions, *heads, *more], names, config)]
+        return [_step([*convolutions, *more], names[:1], config), _step([*convolutions, *heads], names[1:], config)]
+
     line_3 = _step([*convolutions, *segment], ("segment",), config)
     match config.variant:
         case "star":
-            return (_step([*convolutions, *heads, *theta, *segment], LOCALIZATION, config),)
+            return tuple(localizing(LOCALIZATION, *theta, *segment))
         case "minus":
             return line_3, _step([*convolutions, *heads], ("offset", "overlap"), config)
         case "M":
-            return line_3, _step([*convolutions, *heads, *theta], SYNTHETIC, config)
-    line_4 = _step([*convolutions, *heads, *theta], LOCALIZATION, config)
+            return line_3, *localizing(SYNTHETIC, *theta)
+    line_4 = localizing(LOCALIZATION, *theta)
     if config.variant == "A-":
-        return line_3, line_4, _step([*convolutions, *heads], SYNTHETIC, config)
-    beta1 = config.adversarial_beta1
-    fool = [_step(generators, ("generator", *SYNTHETIC), config, beta1=beta1) for _ in range(config.generator_steps)]
-    tell = _step([*convolutions, *heads, *of("critic")], ("discriminator", *SYNTHETIC), config, beta1=beta1)
-    return line_3, line_4, *fool, tell  # line 6: generators first
+        return line_3, *line_4, *localizing(SYNTHETIC)
+
+    def adversary(weights: Iterable[nn.Parameter], *minimizes: str) -> Step:
+        return _step(weights, minimizes, config, beta1=config.adversarial_beta1)
+
+    if apart:
+        fool = [adversary(generators, "generator") for _ in range(config.generator_steps)]
+        tell = adversary(of("critic"), "discriminator")
+        return line_3, *line_4, _step(generators, SYNTHETIC, config), tell, *fool, *localizing(SYNTHETIC)
+    fool = [adversary(generators, "generator", *SYNTHETIC) for _ in range(config.generator_steps)]
+    tell = adversary([*convolutions, *heads, *of("critic")], "discriminator", *SYNTHETIC)
+    return line_3, *line_4, *fool, tell  # line 6: generators first
 
 
 def _step(weights: Iterable[nn.Parameter], minimizes: tuple[str, ...], config: AherNetConfig, *, beta1: float = 0.9) -> Step:

@@ -69,6 +69,8 @@ class AherNetConfig:
         decay_every: ... each so many iterations (4.2, the first two settings).
         adversarial_beta1: of Adam, for the two adversarial steps (code).
         generator_steps: of the generators for one of the networks (Algorithm 1); 2 in the code.
+        updates: who learns from what, when: as Algorithm 1 has it, or as the code, where L_cls, L_prop and L_ad are lessened
+            one after the other.
         iterations: N of Algorithm 1 (code).
         start_iterations: of the model of untrimmed videos that line 1 starts from, where it has to be trained first; None: as
             many as ``iterations`` (open in the paper; 95,000 in the code).
@@ -112,6 +114,7 @@ class AherNetConfig:
     decay_every: int = 5000
     adversarial_beta1: float = 0.5
     generator_steps: int = 1
+    updates: Literal["algorithm", "code"] = "algorithm"
     iterations: int = 15_000
     start_iterations: int | None = None
     context_iterations: int = 1000

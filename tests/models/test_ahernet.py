@@ -605,6 +605,48 @@ LEARNT_BY: dict[str, list[tuple[set[str], set[str]]]] = {
 }
 
 
+CODE_LEARNS_BY: dict[str, list[tuple[set[str], set[str]]]] = {
+    "full": [
+        ({"network", "W"}, {"segment"}),
+        ({"network", "theta"}, {"classification"}),
+        ({"network", "heads"}, {"offset", "overlap"}),
+        ({"G"}, {"synthetic_classification", "synthetic_offset", "synthetic_overlap"}),
+        ({"D"}, {"discriminator"}),
+        ({"G"}, {"generator"}),
+        ({"G"}, {"generator"}),
+        ({"network"}, {"synthetic_classification"}),
+        ({"network", "heads"}, {"synthetic_offset", "synthetic_overlap"}),
+    ],
+    "star": [({"network", "theta", "W"}, {"classification"}), ({"network", "heads"}, {"offset", "overlap"})],
+}
+
+
+@pytest.mark.parametrize("variant", CODE_LEARNS_BY)
+def test_the_authors_code_lessens_one_loss_after_the_other(variant: Any) -> None:
+    config = replace(TINY, variant=variant, foreground_iou=0.5, updates=AUTHORS_CODE.updates, generator_steps=2)
+    network, batch = a_network(config).train(), a_batch()
+    updates = steps(network, config)
+    assert [set(update.minimizes) for update in updates] == [names for _, names in CODE_LEARNS_BY[variant]]
+    for update, (parts, _) in zip(updates, CODE_LEARNS_BY[variant], strict=True):
+        assert changed_by(network, update, batch, config) == parts
+    adversarial = [update.optimizer.param_groups[0]["betas"][0] == 0.5 for update in updates]
+    assert adversarial == ["generator" in names or "discriminator" in names for _, names in CODE_LEARNS_BY[variant]]
+
+
+def test_with_an_adam_of_its_own_the_weight_of_a_loss_is_without_effect() -> None:
+    """Adam takes steps of one size whatever the scale: the code's weight for L_cls says nothing of what it is worth here."""
+    after = []
+    for weight in (2.0, 510.0):
+        for updates in ("code", "algorithm"):
+            config = replace(TINY, variant="star", updates=updates, classification_weight=weight)  # type: ignore[arg-type]
+            network = a_network(config)
+            for _ in range(2):
+                update_all(HEAD, network, steps(network, config), a_batch(), config=config)
+            after.append(network.stem[0].weight.detach())  # type: ignore[index, union-attr]
+    assert torch.allclose(after[0], after[2], atol=1e-5)
+    assert not torch.allclose(after[1], after[3], atol=1e-3)
+
+
 @pytest.mark.parametrize("variant", LEARNT_BY)
 def test_each_run_learns_what_it_learns_from_what_it_has(variant: Any) -> None:
     """Lines 3, 4 and 6 of Algorithm 1, and what Sections 4.3 and 4.4 leave of them: everything else stays as it is."""
