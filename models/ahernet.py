@@ -14,8 +14,10 @@ Classes of both kinds are in one list.
 
 What the paper leaves open, or is done otherwise here; numbers are in ``AherNetConfig``:
 
-- *Sizes* of all layers, the resizing to 512 and 256 bins, and where moments lie in synthetic videos: the authors' code. The
-  paper's Eq. 2 by itself would put each moment at the same place.
+- *Sizes* of all layers, the resizing to 512 and 256 bins, and how much of a synthetic video the moment is: the authors' code.
+  The paper's Eq. 2 by itself would put each moment at the same place. Here it lies anywhere in the room that is left, with
+  equal chance, and its width is drawn alike; the code has six widths, 0.70, 0.75 ... 0.95, half of what is left at least on
+  one side, and errs in its times for every other video.
 - *Generators* end in a rectifier (``context_activation``), as in the authors' code: so do the networks that features are
   commonly from, and a feature below 0 would tell D at once that it is made up.
 - *Who learns in line 3*: the 1-D ConvNet with W_regv. In lines 4 to 6 each set of weights has an optimizer of its own and
@@ -36,7 +38,8 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
 - *Synthetic videos of foreground segments*: those are treated as moments in line 6 too.
 - *A cell's class* is that of all its anchors, by a layer of width 1. All cells learn it (``class_cells``), background too: that
   "regularizes the generated context of each moment to preserve semantic information of action category" (3.3).
-- *Weights before training* are He's (ICCV 2015) where a rectifier follows, zero biases, and the identity in the transfer.
+- *Weights before training*, as in the authors' code: uniform after Xavier (AISTATS 2010) in all layers, zero biases, and the
+  identity in the transfer.
 - *L_of* compares refined anchors with instances in Eq. 6, and offsets with those that they should be (``offsets_to``) in the
   authors' code: ``offset_loss``.
 - *L_of* is a mean over foreground anchors, *L_ov* over all anchors; the authors' code has a foreground classifier beside them

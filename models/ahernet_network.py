@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 Activation = Literal["none", "relu", "leaky_relu", "elu"]
 Variant = Literal["full", "0", "minus", "M", "A-", "star"]
+Layer = TypeVar("Layer", nn.Conv1d, nn.Linear)
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "none": nn.Identity,
@@ -198,14 +199,14 @@ def resized(features: Tensor, length: int) -> Tensor:
 
 
 def _convolution(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Conv1d:
-    layer = nn.Conv1d(in_channels, out_channels, 3, stride=stride, padding=1)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return _begun(nn.Conv1d(in_channels, out_channels, 3, stride=stride, padding=1))
+
+
+def _begun(layer: Layer) -> Layer:
+    """A layer as it is before anything is learnt (code)."""
+    nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
-
-
-def _head(in_channels: int, out_channels: int) -> nn.Conv1d:
-    return nn.Conv1d(in_channels, out_channels, 3, padding=1)
 
 
 # ---- 3.2 weight transfer ----
@@ -241,12 +242,12 @@ class AnchorLayer(nn.Module):
         super().__init__()
         ratios = len(config.ratios)
         self.convolution = _convolution(in_channels, width, stride=2)
-        self.segment = nn.Linear(width, num_classes)  # W_regv^j
+        self.segment = _begun(nn.Linear(width, num_classes))  # W_regv^j
         self.transfer = WeightTransfer(width, layers=config.transfers, activation=config.transfer_activation)  # theta^j
         self.bias_transfer = WeightTransfer(1, layers=config.transfers, activation=config.transfer_activation)
-        self.offset = _head(width, 2 * ratios)
-        self.overlap = _head(width, ratios)
-        self.critic = _head(width, ratios)
+        self.offset = _convolution(width, 2 * ratios)
+        self.overlap = _convolution(width, ratios)
+        self.critic = _convolution(width, ratios)
 
     def classes(self, maps: Tensor) -> Tensor:
         """Class logits of cells: maps [B, width, T^j] as [B, T^j, C]."""

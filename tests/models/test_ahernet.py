@@ -154,6 +154,24 @@ def test_layers_have_the_cells_of_their_anchors() -> None:
     assert network.segment_logits(torch.randn(2, 5, 256)).shape == (2, 8, 2)
 
 
+def test_layers_begin_as_in_the_authors_code() -> None:
+    """Uniform between -+ sqrt(6 / (inputs + outputs of a weight)) in all layers but the transfer, which is the identity."""
+    network, layers = a_network(replace(TINY, stem=(64, 64), widths=(64,) * 4)), 0
+    for name, module in network.named_modules():
+        if isinstance(module, (torch.nn.Conv1d, torch.nn.Linear)):
+            assert not module.bias.any(), name  # type: ignore[union-attr]
+            weight = module.weight.detach()
+            if "transfer" in name:
+                assert torch.equal(weight, torch.eye(len(weight))), name
+                continue
+            bound = math.sqrt(6 / ((weight.shape[0] + weight.shape[1]) * (weight[0, 0].numel())))
+            assert weight.abs().max() <= bound, name
+            assert weight.abs().max() > 0.95 * bound, name  # of two hundred at least
+            assert float(weight.std()) == pytest.approx(bound / math.sqrt(3), rel=0.15), name
+            layers += 1
+    assert layers == 2 + 4 * 5 + 4  # stem; convolution, W_regv and three heads a layer; generators
+
+
 def test_what_heads_say_of_a_cell_stands_where_its_anchors_stand() -> None:
     """A convolution of width 3 at a cell sees that cell and its neighbours; channels are ratio by ratio."""
     network = a_network()
@@ -476,6 +494,8 @@ def test_losses_are_those_of_the_plain_loops(changes: dict[str, Any]) -> None:
 
 def test_gradients_are_finite_and_reach_every_weight() -> None:
     network, batch = a_network().train(), a_batch()
+    for layer in network.layers:
+        torch.nn.init.normal_(layer.segment.bias)  # type: ignore[union-attr, arg-type]  # none of 0 teaches its transfer
     sum(loss(outputs_of(network, batch), batch, config=TINY).values()).backward()
     for name, weight in network.named_parameters():
         assert weight.grad is not None, name
