@@ -29,7 +29,8 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
   by themselves, and the 1-D ConvNet nothing from L_ad_D; generators learn from L_cls and L_prop first, then D, then
   generators from L_ad_G, and the 1-D ConvNet last. Not taken over: that foreground segments teach W_regv alone in line 3, and
   that the rate does not decay for adversaries.
-- *Batches*: half of the videos are moments (``moment_share``), and a foreground segment of each untrimmed one is added.
+- *Batches*: half of the videos are moments (``moment_share``), and a foreground segment of each untrimmed one is added. Of
+  whatever length: the code leaves out segments of less than 32 features (8 frames apart) and moments of less than 8.
 - *Line 1* starts from a model that is trained first, on the untrimmed videos alone and by their L_cls and L_prop: AherNet^* of
   those videos. AherNet_A- starts from it too. What it says of classes is not taken over.
 - *Anchors are cut to the video* before their overlap with instances is taken, as in the authors' code: what is proposed cannot
@@ -42,8 +43,9 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
   identity in the transfer.
 - *L_of* compares refined anchors with instances in Eq. 6, and offsets with those that they should be (``offsets_to``) in the
   authors' code: ``offset_loss``.
-- *L_of* is a mean over foreground anchors, *L_ov* over all anchors; the authors' code has a foreground classifier beside them
-  and hard negatives, which the paper has not.
+- *L_of* is a mean over foreground anchors; the code divides their sum by as many mined background anchors, too, and so halves
+  it. *L_ov* is a mean over all anchors, as Eq. 7 restricts nothing; in the code, over those that overlap any instance. The
+  code has a foreground classifier beside them and hard negatives, which the paper has not.
 - *L_ad* is a mean over a layer's background anchors, then over layers. An anchor inside a moment that overlaps it by less than
   0.3, being short, is background by the paper's rule; those of the last layer, all of the video, never are beside a moment.
 - *Closest* is what overlaps most and, of those, what is nearest by its center.
@@ -76,6 +78,7 @@ from tal_run.models.ahernet_training import begin, draw
 from tal_run.models.head import Batch, Found, Head, Step, found
 from tal_run.models.postprocess import nms, tiou
 
+KINETICS = AherNetConfig(decay_every=15_000)  # 4.2, "the final setting": from ActivityNet to Kinetics-600
 AUTHORS_CODE = AherNetConfig(
     alpha_center=0.1,
     alpha_width=0.1,

@@ -67,7 +67,7 @@ class AherNetConfig:
         adversarial_weight: of L_ad (code).
         learning_rate: of Adam (4.2).
         decay: what the rate is multiplied by, "decreased by 10%" (4.2); 0.1 in the code ...
-        decay_every: ... each so many iterations (4.2, the first two settings).
+        decay_every: ... each so many iterations (4.2, the first two settings; ``ahernet.KINETICS`` has the third's).
         adversarial_beta1: of Adam, for the two adversarial steps (code).
         generator_steps: of the generators for one of the networks (Algorithm 1); 2 in the code.
         updates: who learns from what, when: as Algorithm 1 has it, or as the code, where L_cls, L_prop and L_ad are lessened

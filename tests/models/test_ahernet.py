@@ -19,6 +19,7 @@ from tal_run.extractors.features import FeatureNeeds  # noqa: E402
 from tal_run.models.ahernet import (  # noqa: E402
     AUTHORS_CODE,
     HEAD,
+    KINETICS,
     adversarial_losses,
     best_anchors,
     decode,
@@ -702,6 +703,16 @@ def test_the_authors_code_steps_its_generators_twice_and_slows_down_sooner() -> 
         updates[0].optimizer.step()
         updates[0].schedule.step()
     assert rates == pytest.approx([3e-3, 3e-3, 3e-4, 3e-4, 3e-5])
+
+
+@pytest.mark.parametrize(("config", "every"), [(AherNetConfig(), 5000), (KINETICS, 15_000)])
+def test_the_rate_falls_by_a_tenth_as_often_as_the_paper_says(config: AherNetConfig, every: int) -> None:
+    schedule = steps(a_network(), replace(config, learning_rate=1.0))[0].schedule
+    rates = {}
+    for iteration in (every - 1, every, 2 * every):
+        schedule.last_epoch = iteration  # type: ignore[attr-defined]
+        rates[iteration] = schedule._get_closed_form_lr()[0]  # type: ignore[attr-defined]
+    assert list(rates.values()) == pytest.approx([1.0, 0.9, 0.81])
 
 
 def test_foregrounds_are_cut_out_as_moments() -> None:
