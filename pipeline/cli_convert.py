@@ -98,7 +98,11 @@ label-studio and cvat write a second file beside it: the labels, as the tool wan
 @click.option("-o", "--output", "target", required=True, metavar="FILE|FOLDER", help="Write there.")
 @click.option("--format", "format_name", type=click.Choice(list(FORMATS)), help="[default: by FILE's ending]")
 @click.option(
-    "--video", "videos", multiple=True, metavar="PATH", help="A video, or a folder of them. Repeatable. [default: beside DETECTIONS]"
+    "--video",
+    "videos",
+    multiple=True,
+    metavar="PATH",
+    help="A video, or a folder of them. Repeatable. [default: beside DETECTIONS]",
 )
 @click.option("--fps", "rate", type=Rate(), help="Frames a second of the videos, where nothing else says.")
 @choosing_options
@@ -149,7 +153,11 @@ def convert(
     for note in [*found.notes, *(note for video in found.videos for note in video.notes if "sha256" in note)]:
         display.say(f"note: {note}")
     count = sum(len(video.detections) for video in shown)
-    where = f"{len(shown)} files in {target}" if is_folder and len(shown) > 1 else ", ".join(str(path or place) for path, _ in written)
+    where = (
+        f"{len(shown)} files in {target}"
+        if is_folder and len(shown) > 1
+        else ", ".join(str(path or place) for path, _ in written)
+    )
     display.say(f"{where}: {_many(len(shown), 'video')}, {_many(count, 'segment')}")
     sys.exit(DONE)
 

@@ -107,7 +107,9 @@ def thumos(videos: Sequence[FoundVideo], place: Place) -> str:
     for label in dict.fromkeys(found.label for video in videos for found in video.detections):
         names[label] = name = writable_text(camel_case(label))
         if not name:
-            raise FormatError(f"the label {printable_name(label)!r} has no letter, and THUMOS's text needs one: use another format")
+            raise FormatError(
+                f"the label {printable_name(label)!r} has no letter, and THUMOS's text needs one: use another format"
+            )
         if labels.setdefault(name, label) != label:
             raise FormatError(
                 f"THUMOS's text would call both {printable_name(labels[name])!r} and {printable_name(label)!r} {name}: "
@@ -118,7 +120,9 @@ def thumos(videos: Sequence[FoundVideo], place: Place) -> str:
     lines = []
     for video in videos:
         if re.search(r"\s", video.name) or not video.name:
-            raise FormatError(f"{printable_name(video.name)!r} has a space, and THUMOS's text no place for it: use another format")
+            raise FormatError(
+                f"{printable_name(video.name)!r} has a space, and THUMOS's text no place for it: use another format"
+            )
         lines += [
             f"{writable_text(video.name)} {found.start_s:.3f} {found.end_s:.3f} {names[found.label]} {found.score:.6f}\n"
             for found in video.detections
@@ -127,9 +131,7 @@ def thumos(videos: Sequence[FoundVideo], place: Place) -> str:
 
 
 def _rows(videos: Sequence[FoundVideo]) -> list[dict[str, Any]]:
-    return [
-        {"video_id": writable_text(video.name), **_rounded(found)} for video in videos for found in video.detections
-    ]
+    return [{"video_id": writable_text(video.name), **_rounded(found)} for video in videos for found in video.detections]
 
 
 def _rounded(found: Detection) -> dict[str, Any]:
@@ -151,7 +153,10 @@ FORMATS: dict[str, Format] = {
     "csv": Format(ending=".csv", about="a table, for spreadsheets and scripts", render=table),
     "thumos": Format(ending=".txt", about="THUMOS's evaluation", render=thumos),
     "vtt": Format(
-        ending=".vtt", about="subtitles: players in web pages, VLC, mpv", render=_of_one(formats_subtitles.webvtt), is_of_one=True
+        ending=".vtt",
+        about="subtitles: players in web pages, VLC, mpv",
+        render=_of_one(formats_subtitles.webvtt),
+        is_of_one=True,
     ),
     "srt": Format(ending=".srt", about="subtitles: every other player", render=_of_one(formats_subtitles.srt), is_of_one=True),
     "chapters": Format(

@@ -141,7 +141,9 @@ def label_studio_config(videos: Sequence[FoundVideo]) -> str:
 def cvat(video: FoundVideo) -> str:
     """CVAT's annotations."""
     if video.size is None:
-        raise FormatError(f"CVAT's boxes need the size of {printable_name(video.name)}, which is not known: give the video (--video PATH)")
+        raise FormatError(
+            f"CVAT's boxes need the size of {printable_name(video.name)}, which is not known: give the video (--video PATH)"
+        )
     width, height = video.size
     if video.duration_s:
         frames = max(1, round(Fraction(video.duration_s) * video.known_rate))
@@ -165,7 +167,13 @@ def cvat(video: FoundVideo) -> str:
         for name in ("name", "color", "type"):
             ElementTree.SubElement(label, name).text = xml_text(entry[name])
         attribute = ElementTree.SubElement(ElementTree.SubElement(label, "attributes"), "attribute")
-        for name, value in (("name", "score"), ("mutable", "False"), ("input_type", "text"), ("default_value", ""), ("values", "")):
+        for name, value in (
+            ("name", "score"),
+            ("mutable", "False"),
+            ("input_type", "text"),
+            ("default_value", ""),
+            ("values", ""),
+        ):
             ElementTree.SubElement(attribute, name).text = value
     size = ElementTree.SubElement(task, "original_size")
     ElementTree.SubElement(size, "width").text = str(width)

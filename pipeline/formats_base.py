@@ -110,7 +110,9 @@ def xml_text(text: str) -> str:
 
 
 def _spelled(text: str) -> str:
-    return "".join(_spelling(character) if ord(character) < 32 or 127 <= ord(character) < 160 else character for character in text)
+    return "".join(
+        _spelling(character) if ord(character) < 32 or 127 <= ord(character) < 160 else character for character in text
+    )
 
 
 def _spelling(character: str) -> str:

@@ -58,7 +58,9 @@ def nominal_rate(rate: Fraction) -> int:
     """
     base = math.ceil(rate - Fraction(1, 1000))
     if not 1 <= base <= 99:
-        raise FormatError(f"there is no timecode for {float(rate):g} frames a second: give the rate of a copy for editing (--fps)")
+        raise FormatError(
+            f"there is no timecode for {float(rate):g} frames a second: give the rate of a copy for editing (--fps)"
+        )
     return base
 
 

@@ -120,12 +120,12 @@ def texts(
     return [*made, (beside, companion[1](videos))] if companion and beside else made
 
 
-def file_names(names: Sequence[str], ending: str) -> list[str]:
+def file_names(names: Sequence[str], ending: str, *, limit: int = NAME_BYTES) -> list[str]:
     """A file's name for each of some names, which may hold anything; no two alike, also where no case is told apart."""
     taken: set[str] = set()
     made = []
     for name in names:
-        stem, number = safe_name(name, limit=NAME_BYTES) or "video", 1
+        stem, number = safe_name(name, limit=limit) or "video", 1
         candidate = stem
         while candidate.casefold() in taken:
             number += 1
