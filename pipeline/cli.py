@@ -249,7 +249,8 @@ def detect(
         except outputs.FormatError as error:
             display.error(f"{target}: {error}")
             continue
-        if all([_write_or_show(place or target, text, display) for place, text in texts]):
+        done_all = [_write_or_show(place or target, text, display) for place, text in texts]  # each, whatever became of one
+        if all(done_all):
             written.append(target)
     # standard output is free for the table unless a result goes there
     is_taken = len(written) < len(formats) or any(map(outputs.is_stream, formats))

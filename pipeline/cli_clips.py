@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 )
 @click.option("-o", "--output", "folder", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Write there.")
 @click.option(
-    "--margin", "margin_s", type=click.FloatRange(0, 3600), default=0.0, metavar="S", help="Seconds before and after, too."
+    "--margin", "margin_s", type=click.FloatRange(0, 3600), default=0.0, metavar="S", help="Seconds before and after."
 )
-@click.option("--exact", is_flag=True, help="From the very frame, encoded anew. [default: from the key frame before, copied]")
+@click.option("--exact", is_flag=True, help="From the very frame, encoded anew. [default: copied from the key frame before]")
 @choosing_options
 @click.option("--again", is_flag=True, help="Replace what is there, also what is not ours.")
 @click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
@@ -50,9 +50,10 @@ def clips(
     \b
     tal-run clips found.json --video match.mp4 -o clips --margin 1
 
-    A file a segment, with its sound, named by video, label and time: match_long-jump_0-11.6-0-20.4.mp4. Pictures and sound are
-    copied as they are, so a clip begins with the key frame at or before its start; --exact encodes anew what is between start and
-    end, frame by frame. A clip that is there and was made in the same way is kept; what tal-run did not make is not overwritten.
+    A file a segment, with its sound, named by video, label and time: match_long-jump_0-11.6-0-20.4.mp4. Pictures and sound
+    are copied as they are, so a clip begins with the key frame at or before its start; --exact encodes anew what is between
+    start and end, frame by frame. A clip that is there and was made in the same way is kept; what tal-run did not make is not
+    overwritten.
     """
     from tal_run.pipeline import outputs, report_files
     from tal_run.pipeline.screen import Screen

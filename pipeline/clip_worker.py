@@ -1,12 +1,14 @@
 """The process that cuts clips and takes pictures: ``python -P -m tal_run.pipeline.clip_worker``, spoken to as ``wire.py`` says.
 
-It reads one video, which may be hostile, and writes clips to paths that it is given; it can be bounded and killed, as the decoder
-(``tal_run.extractors.decoder``), whose reading it shares. Time is the house's: t = 0 is where the earliest of sound and pictures starts.
+It reads one video, which may be hostile, and writes clips to paths that it is given; it can be bounded and killed, as the
+decoder (``tal_run.extractors.decoder``), whose reading it shares. Time is the house's: t = 0 is where the earliest of sound
+and pictures starts.
 
-- *copy*: the packets from the key frame at or before the start, so that nothing is encoded anew; the clip may begin earlier, and
-  says by how much. Frames that follow the key frame in the file and precede it on screen cannot be decoded without what is
-  cut away, and are left out; those behind the end that others need stay, two or three frames.
-- *exact*: the frames on screen from start to end, upright and with square pixels, encoded anew (H.264); nothing before, nothing behind.
+- *copy*: the packets from the key frame at or before the start, so that nothing is encoded anew; the clip may begin earlier,
+  and says by how much. Frames that follow the key frame in the file and precede it on screen cannot be decoded without what
+  is cut away, and are left out; those behind the end that others need stay, two or three frames.
+- *exact*: the frames on screen from start to end, upright and with square pixels, encoded anew (H.264); nothing before,
+  nothing behind.
 
 In both, sound is copied, by packets (some 20 ms), and pictures and sound keep their distance.
 """
@@ -97,7 +99,7 @@ class Cutter:
         key = self._keys[self._on_screen(Fraction(request["at_s"]))]
         shown = None
         for frame in self._decoded(key):
-            if frame.pts > key and shown is not None:
+            if (frame.pts or 0) > key and shown is not None:
                 break
             shown = frame
         if shown is None:
@@ -194,7 +196,7 @@ class Cutter:
             outs = {source.index: target.add_stream_from_template(source) for source in sound}
             count = 0
             for frame in self._decoded(keys[first]):
-                place = bisect.bisect_left(keys, frame.pts)
+                place = bisect.bisect_left(keys, frame.pts or 0)
                 if place >= end:
                     break
                 if place < first:

@@ -1,7 +1,7 @@
 """Segments as video files of their own, and pictures from them, by a process that can be killed (``clip_worker.py``).
 
-Of each clip its file says, in its comment, by which recipe it was made: the video's sha256, from when to when, how. So one that is
-there already is kept, made again, or, where it is nobody's or somebody else's, left alone.
+Of each clip its file says, in its comment, by which recipe it was made: the video's sha256, from when to when, how. So one
+that is there already is kept, made again, or, where it is nobody's or somebody else's, left alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Detections on paper: timelines with the scores over time, and contact sheets, as PNG, SVG or PDF.
 
-- *Timeline*: a block a video, in it a lane a label, the best label on top. A bar is a segment, the darker the surer; where they overlap
-  the surer one lies above. Under it, black, what is annotated; behind it, grey, the score over time, from 0 to 1 over the lane's height.
-- *Contact sheet*: the best detections, of each the picture in its middle, or those at its start, middle and end, with label, score and
-  time.
+- *Timeline*: a block a video, in it a lane a label, the best label on top. A bar is a segment, the darker the surer; where
+  they overlap the surer one lies above. Under it, black, what is annotated; behind it, grey, the score over time, from 0 to 1
+  over the lane's height.
+- *Contact sheet*: the best detections, of each the picture in its middle, or those at its start, middle and end, with label,
+  score and time.
 
 matplotlib is imported when something is drawn, and without pyplot: no window, no state. Characters that its font lacks are
 boxes in PNG; in SVG, text stays text and the viewer's fonts draw it.
@@ -44,7 +45,7 @@ COLUMNS, SMALL_COLUMNS = 4, 6  # of pictures, where each is of another detection
 GAP = 0.06  # between the pictures of two detections, of a picture's width
 DPI = 200
 LIGHTEST = 0.25  # of the colour map, so that the least sure segment is seen on white
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
@@ -70,7 +71,7 @@ def write_timeline(videos: Sequence[ReportVideo], target: Path, *, title: str | 
     count = sum(map(len, lanes))
     if count > MOST_LANES:
         raise FigureError(
-            f"{count} lanes are too many for one figure ({MOST_LANES}): give fewer videos, or fewer labels (--label, --min-score)"
+            f"{count} lanes are too many for one figure ({MOST_LANES}): give fewer videos or labels (--label, --min-score)"
         )
     with _drawing():
         figure = _figure(WIDTH_IN, sum(BLOCK_IN + LANE_IN * max(1, len(labels)) for labels in lanes) + (0.3 if title else 0.0))
@@ -268,7 +269,8 @@ def _sheet(taken: Taken, pictures: int, title: str | None, *, is_named: bool) ->
     lines = 3 if is_named else 2
     height = wide * aspect + 0.14 * lines + 0.08
     figure = _figure(wide * pictures * across, rows * height + (0.3 if title else 0.0))
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    engine: Any = figure.get_layout_engine()
+    engine.set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     # between the pictures of two detections, an empty column
     ratios = ([1.0] * pictures + [GAP]) * across
     grid = figure.subplots(rows, len(ratios), squeeze=False, width_ratios=ratios)

@@ -3,10 +3,11 @@
 Tables and THUMOS's text are made here; what players, editors and annotation tools read, in ``formats_subtitles.py``,
 ``formats_editing.py`` and ``formats_annotation.py``. A page (``html``) is made by ``report.py``.
 
-- ``json`` is ActivityNet's results form; what made it goes under ``external_data``. ``jsonl`` has one detection a line, ``csv`` the
-  columns of a ground truth file and ``score``.
-- ``thumos`` is what THUMOS's evaluation reads, ``video_id start end class score`` a line. Where all labels are among THUMOS14's 20
-  classes they stand as the numbers that it knows them by, elsewhere as THUMOS writes names: ``long jump`` is ``LongJump``.
+- ``json`` is ActivityNet's results form; what made it goes under ``external_data``. ``jsonl`` has one detection a line,
+  ``csv`` the columns of a ground truth file and ``score``.
+- ``thumos`` is what THUMOS's evaluation reads, ``video_id start end class score`` a line. Where all labels are among
+  THUMOS14's 20 classes they stand as the numbers that it knows them by, elsewhere as THUMOS writes names: ``long jump`` is
+  ``LongJump``.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Detections for annotation tools, to be looked through and corrected: ELAN, Label Studio, CVAT.
 
-- *ELAN* (EAF 3.0, its schema EAFv3.0.xsd): a tier a label, an annotation a segment with its score as text. Annotations of a tier must
-  not overlap, so segments of one label that do go to a second tier, ``label 2``. The video is given by its place beside the file.
-- *Label Studio*: a task a video with a prediction of ``timelinelabels``; their frames count from 1, and the last one belongs to the
-  segment (its editor's TimelineRegion: a range of one frame has start = end). The labelling configuration that fits is beside it. Where
-  Label Studio finds the videos is for its storage to say: the task has the file's name, to be prefixed
+- *ELAN* (EAF 3.0, its schema EAFv3.0.xsd): a tier a label, an annotation a segment with its score as text. Annotations of a
+  tier must not overlap, so segments of one label that do go to a second tier, ``label 2``. The video is given by its place
+  beside the file.
+- *Label Studio*: a task a video with a prediction of ``timelinelabels``; their frames count from 1, and the last one belongs
+  to the segment (its editor's TimelineRegion: a range of one frame has start = end). The labelling configuration that fits is
+  beside it. Where Label Studio finds the videos is for its storage to say: the task has the file's name, to be prefixed
   (``/data/local-files/?d=``, ``s3://``). Its player wants a constant frame rate, which stands in the task.
-- *CVAT* (CVAT for video 1.1): a track a segment, a box as large as the picture from its first frame (from 0) until ``outside`` in
-  the frame behind its last; no such frame where it lasts to the video's end. Beside it the labels, as the task's
-  constructor takes them (Raw): CVAT adds annotations only to a task that has their labels.
+- *CVAT* (CVAT for video 1.1): a track a segment, a box as large as the picture from its first frame (from 0) until
+  ``outside`` in the frame behind its last; no such frame where it lasts to the video's end. Beside it the labels, as the
+  task's constructor takes them (Raw): CVAT adds annotations only to a task that has their labels.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def labels_of(videos: Sequence[FoundVideo]) -> list[str]:
 
 def eaf(video: FoundVideo, *, beside: Path | None = None) -> str:
     """ELAN's annotations."""
-    schema = {"xmlns:xsi": SCHEMA_INSTANCE, "xsi:noNamespaceSchemaLocation": EAF_SCHEMA}
+    schema: dict[str, Any] = {"xmlns:xsi": SCHEMA_INSTANCE, "xsi:noNamespaceSchemaLocation": EAF_SCHEMA}
     # a date of its own would make two files of one content differ
     date = "1970-01-01T00:00:00+00:00"
     root = ElementTree.Element("ANNOTATION_DOCUMENT", AUTHOR="tal-run", DATE=date, FORMAT="3.0", VERSION="3.0", **schema)
@@ -135,7 +136,7 @@ def label_studio_config(videos: Sequence[FoundVideo]) -> str:
     for number, label in enumerate(labels_of(videos)):
         ElementTree.SubElement(labels, "Label", value=xml_text(label), background=COLOURS[number % len(COLOURS)])
     ElementTree.SubElement(root, "Video", name=OBJECT, value="$video", frameRate="$fps", timelineHeight="120")
-    return _as_text(root)
+    return _as_text(root).split("\n", 1)[1]  # its readers take no XML declaration
 
 
 def cvat(video: FoundVideo) -> str:
@@ -190,7 +191,7 @@ def cvat(video: FoundVideo) -> str:
 
 
 def _box(track: ElementTree.Element, frame: int, outside: str, size: tuple[int, int], found: Detection) -> None:
-    place = {"xtl": "0.00", "ytl": "0.00", "xbr": f"{size[0]:.2f}", "ybr": f"{size[1]:.2f}", "z_order": "0"}
+    place: dict[str, Any] = {"xtl": "0.00", "ytl": "0.00", "xbr": f"{size[0]:.2f}", "ybr": f"{size[1]:.2f}", "z_order": "0"}
     box = ElementTree.SubElement(track, "box", frame=str(frame), keyframe="1", outside=outside, occluded="0", **place)
     ElementTree.SubElement(box, "attribute", name="score").text = f"{found.score:.6g}"
 

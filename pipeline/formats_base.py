@@ -95,7 +95,7 @@ def writable_text(name: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text on one line: a space for line breaks and what is white about them; what a terminal obeys is spelled out, ``\\x1b``."""
+    """Text on one line: a space for line breaks and the white about them; what a terminal obeys is spelled out, ``\\x1b``."""
     return writable_text(_spelled(re.sub(r"\s*[\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]\s*", " ", text))).strip()
 
 
@@ -105,7 +105,8 @@ def lines_of(text: str) -> list[str]:
 
 
 def xml_text(text: str) -> str:
-    """Text that XML 1.0 can hold; of what it cannot, such as ``\\x00``, the spelling."""
+    """Text that XML 1.0 can hold; of what it cannot, such as ``\\x00``, the spelling. Lines end in ``\\n``."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "".join(character if _is_xml(ord(character)) else _spelling(character) for character in writable_text(text))
 
 

@@ -1,7 +1,7 @@
 """Detections for video editors: an edit decision list after CMX 3600, which Resolve, Premiere, Avid and OpenTimelineIO read.
 
-Each segment is an event, a cut from the video, one behind the other in the order of time: imported, it is a reel of what was found.
-Its label and score stand as a comment and as a locator, which editors show as a marker::
+Each segment is an event, a cut from the video, one behind the other in the order of time: imported, it is a reel of what was
+found. Its label and score stand as a comment and as a locator, which editors show as a marker::
 
     001  AX       V     C        00:00:11:15 00:00:20:10 00:00:00:00 00:00:08:20
     * FROM CLIP NAME: video.mp4

@@ -1,9 +1,10 @@
 """Detections over the picture: subtitles as WebVTT and SubRip, chapters as WebVTT and FFmpeg's metadata.
 
-- *WebVTT* (W3C, Candidate Recommendation, 2019): the label and its score in a cue; ``&``, ``<`` and ``>`` are escaped (section 4.2.2),
-  so that no label is markup or ends a cue. Lines of a label stay lines; blank ones, which end a cue, are left out.
-- *SubRip* (no standard; what VLC, mpv, YouTube and editors read): the same, on one line. It knows no escapes: players take ``<i>``
-  and the like in a label as markup.
+- *WebVTT* (W3C, Candidate Recommendation, 2019): the label and its score in a cue; ``&``, ``<`` and ``>`` are escaped
+  (section 4.2.2), so that no label is markup or ends a cue. Lines of a label stay lines; blank ones, which end a cue, are
+  left out.
+- *SubRip* (no standard; what VLC, mpv, YouTube and editors read): the same, on one line. It knows no escapes: players take
+  ``<i>`` and the like in a label as markup.
 - *Chapters* do not overlap. The best segment comes first; what overlaps a better one is left out. As WebVTT they are for
   ``<track kind="chapters">`` (video.js, Plyr, browsers), as FFmpeg's metadata for files: ``ffmpeg -i video.mp4 -i
   video.ffmeta -map_metadata 1 -c copy out.mp4`` gives VLC, mpv and QuickTime a list of chapters, and mpv takes it as

@@ -136,7 +136,7 @@ def file_names(names: Sequence[str], ending: str, *, limit: int = NAME_BYTES) ->
 
 
 def safe_name(text: str, *, limit: int) -> str:
-    """Text as part of a file's name on any system: at most ``limit`` bytes, nothing that leads elsewhere, no leading dot or dash."""
+    """Text as part of a file's name on any system: at most ``limit`` bytes, and nothing that leads elsewhere."""
     kept = re.sub(r'[\s<>:"/\\|?*]+', "-", "".join(c if c.isprintable() else " " for c in writable_text(text).strip()))
     return kept.encode()[:limit].decode(errors="ignore").strip("-. ")
 

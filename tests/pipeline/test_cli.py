@@ -320,7 +320,7 @@ def test_several_files_at_once_and_the_table_beside_them(video: Path, tmp_path: 
 
 
 def test_a_query_that_is_no_utf8_is_written_everywhere(video: Path, tmp_path: Path) -> None:
-    targets = [tmp_path / f"a.{ending}" for ending in outputs.FORMATS]
+    targets = [tmp_path / f"a{form.ending}" for form in outputs.FORMATS.values()]
     query = os.fsdecode(b"arm wrestling \xff")
     options = [word for target in targets for word in ("-o", str(target))]
     assert run("detect", video, "-q", query, *options).exit_code == 0

@@ -1,4 +1,4 @@
-"""Clips: the very frames, with their sound, under safe names; nothing of anybody else's overwritten; hostile files cost a sentence.
+"""Clips: the very frames, with their sound, under safe names; nobody else's files overwritten; hostile ones cost a sentence.
 
 Every frame of the videos shows its own number (``video_factory``), so what a clip holds is read from its pictures.
 """
