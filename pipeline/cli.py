@@ -240,7 +240,8 @@ def detect(
 
     if format_name and not targets:
         with errors_as_wrong_use():
-            click.echo(rendered(format_name)[0][1], nl=False)
+            ((_, text),) = rendered(format_name)
+        click.echo(text, nl=False)
         sys.exit(status)
     written = []
     for target, kind in formats.items():

@@ -38,8 +38,8 @@ EAF_SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 
 
 def labels_of(videos: Sequence[FoundVideo]) -> list[str]:
-    """Every label that occurs, sorted."""
-    return sorted({writable_text(found.label) for video in videos for found in video.detections})
+    """Every label that occurs, as XML holds it, sorted."""
+    return sorted({xml_text(found.label) for video in videos for found in video.detections})
 
 
 def eaf(video: FoundVideo, *, beside: Path | None = None) -> str:
@@ -124,7 +124,7 @@ def _timeline(video: FoundVideo, found: Detection, number: int) -> dict[str, Any
         "type": "timelinelabels",
         "from_name": CONTROL,
         "to_name": OBJECT,
-        "value": {"ranges": [{"start": first + 1, "end": end}], "timelinelabels": [writable_text(found.label)]},
+        "value": {"ranges": [{"start": first + 1, "end": end}], "timelinelabels": [xml_text(found.label)]},
         "score": round(found.score, 6),
     }
 
@@ -134,7 +134,7 @@ def label_studio_config(videos: Sequence[FoundVideo]) -> str:
     root = ElementTree.Element("View")
     labels = ElementTree.SubElement(root, "TimelineLabels", name=CONTROL, toName=OBJECT)
     for number, label in enumerate(labels_of(videos)):
-        ElementTree.SubElement(labels, "Label", value=xml_text(label), background=COLOURS[number % len(COLOURS)])
+        ElementTree.SubElement(labels, "Label", value=label, background=COLOURS[number % len(COLOURS)])
     ElementTree.SubElement(root, "Video", name=OBJECT, value="$video", frameRate="$fps", timelineHeight="120")
     return _as_text(root).split("\n", 1)[1]  # its readers take no XML declaration
 
@@ -204,7 +204,7 @@ def cvat_labels(videos: Sequence[FoundVideo]) -> str:
 def _cvat_label_list(videos: Sequence[FoundVideo]) -> list[dict[str, Any]]:
     score = {"name": "score", "mutable": False, "input_type": "text", "default_value": "", "values": [""]}
     return [
-        {"name": xml_text(label), "color": COLOURS[number % len(COLOURS)], "type": "rectangle", "attributes": [score]}
+        {"name": label, "color": COLOURS[number % len(COLOURS)], "type": "rectangle", "attributes": [score]}
         for number, label in enumerate(labels_of(videos))
     ]
 

@@ -266,7 +266,7 @@ def test_quiet_says_nothing_but_results(video: Path) -> None:
         (["--format", "xml"], "Invalid value for '--format'"),
         (["--word-vectors", "absent.vec", "--query", "elbow duel"], "absent.vec"),
         (["--word-vectors", "absent.vec", "--query", "arm wrestling"], "absent.vec"),
-        (["-o", "found.xml"], "no ending that names a format"),
+        (["-o", "found.xyz"], "no ending that names a format"),
         (["-o", "found"], "no ending that names a format"),
         (["-o", "other.mp4"], "would be overwritten"),
         (["-o", "absent/found.json"], "does not exist"),
