@@ -1,6 +1,6 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made starter opencv-cuda word-vectors clean
+.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz starter opencv-cuda word-vectors reproduce clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -66,6 +66,15 @@ bench: install ## Measure localization, flow, networks, speed and memory on real
 bench-made: install ## Measure the starter in made video, 60 untrimmed videos a look (a quarter of an hour on two cores)
 	$(BIN)/python tests/benchmarks/made_video.py $(ARGS)
 
+# Files: damaged videos through the decoder process, other files through their readers, and videos in one batch. Each is drawn by
+# its number and SEED, so that what is found can be found again (tests/tools/fuzz.py).
+FILES ?= 10000
+SEED ?= 0
+fuzz: install ## Have tal-run read damaged files, and say what came of them (minutes): make fuzz FILES=10000 SEED=0
+	$(BIN)/python tests/tools/fuzz.py videos --files $(FILES) --seed $(SEED) -o $(OUT)/fuzz $(ARGS)
+	$(BIN)/python tests/tools/fuzz.py readers --files $(FILES) --seed $(SEED) -o $(OUT)/fuzz
+	$(BIN)/python tests/tools/fuzz.py batch --files 500 --seed $(SEED) -o $(OUT)/fuzz
+
 # Threads that wait without spinning take turns with what draws and decodes; memory that is kept, in large pages, need not be
 # cleared again for each batch: together a third faster.
 starter: install ## Train the network that comes with tal-run anew, on made video (an hour on two cores)
@@ -89,6 +98,9 @@ opencv-cuda: install ## Build OpenCV with its CUDA flow and install it (an hour 
 word-vectors: install ## Make the shipped word vectors anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[distil]'
 	$(BIN)/python -m tal_run.pipeline.distil_words pipeline/data/minilm_l6_words.bin.gz
+
+reproduce: install ## Write docs/reproduce.md anew, from pipeline/data/experiments
+	$(BIN)/python -m tal_run.pipeline.experiment_page
 
 clean: ## Remove everything that was made
 	rm -rf .venv out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -293,7 +293,8 @@ class Server:
     def probe(self, request: JSONObject) -> None:
         """Answer with what the file holds."""
         self._path = request["path"]
-        self._probe = probe_file(self._path, max_pixels=request["max_pixels"], beat=self._channel.beat)
+        limits = {name: request[name] for name in ("max_pixels", "max_stay_s")}
+        self._probe = probe_file(self._path, **limits, beat=self._channel.beat)
         self._channel.send(self._probe.as_json())
 
     def frames(self, request: JSONObject) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 # name -> the module whose HEAD it is
 HEADS: dict[str, str] = {
+    "actionbytes": "tal_run.models.actionbytes_network",
     "ahernet": "tal_run.models.ahernet",
     "autoloc": "tal_run.models.autoloc",
     "scnn": "tal_run.models.scnn",
@@ -54,6 +55,7 @@ HEADS: dict[str, str] = {
 
 FORMAT = "tal-run head 1"  # the one entry of the metadata
 MOST_CLASSES, MOST_DIM = 100_000, 1 << 20  # of a head in a file, beyond which it is damaged
+MOST_COUNT = 2**31  # of any number in a configuration
 
 C = TypeVar("C")
 
@@ -100,9 +102,11 @@ class Batch:
     Attributes:
         features: [B, T, D], zero behind a video's length.
         lengths: snippets of each video, int64 [B].
-        labels: which classes occur in it, float32 [B, C] of 0 and 1.
+        labels: which classes occur in it, float32 [B, C] of 0 and 1; behind them, once a method has mined some, which
+            pseudo-classes [B, C + K].
         segments: of methods that learn from times: for each video, borders in snippets, float32 [N_i, 2].
         segment_classes: for each video, the segments' classes, int64 [N_i].
+        trimmed: which of them are one action from end to end, bool [B]; None: none is.
     """
 
     features: Tensor
@@ -110,6 +114,7 @@ class Batch:
     labels: Tensor
     segments: tuple[Tensor, ...] = ()
     segment_classes: tuple[Tensor, ...] = ()
+    trimmed: Tensor | None = None
 
     def to(self, device: str) -> Batch:
         """The same on another device."""
@@ -120,6 +125,7 @@ class Batch:
             labels=self.labels.to(device),
             segments=tuple(of_video.to(device) for of_video in self.segments),
             segment_classes=tuple(of_video.to(device) for of_video in self.segment_classes),
+            trimmed=None if self.trimmed is None else self.trimmed.to(device),
         )
 
 
@@ -132,12 +138,14 @@ class TrainingVideo:
         classes: indices of the labels that occur in it.
         segments: borders in snippets [N, 2], where times are known.
         segment_classes: the segments' classes [N].
+        trimmed: it is a moment, one action of its one class from end to end, and has no segments.
     """
 
     features: NDArray[np.float32]
     classes: tuple[int, ...]
     segments: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     segment_classes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    trimmed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +176,17 @@ class Head(Generic[C]):
         decode: (outputs of one video as arrays, config) -> what is found.
         sample: (labels [V, C] of all videos, config, ``rng=``) -> indices of the next batch's videos [B].
         steps: (network, config) -> the updates of an iteration.
+        draw: of methods that learn from videos of several kinds, in the place of ``sample``: (videos, config, ``rng=``) ->
+            what the next batch is made of, which may be cut out of them.
+        iterate: of methods that learn from something else than videos' features, in the place of all of these: (network,
+            steps, config, ``rng=``, ``iteration=`` from 0 on) -> the losses of an iteration, which it has lessened.
+        begin: what has to be done to a new network before the first iteration: (network, videos, config, ``start=`` a
+            ``TrainedHead`` to start from or None, ``rng=``, ``hook=``).
+        mine: of methods that make labels of their own: (network, features of all videos, config, ``iteration=``, ``rng=``) ->
+            pseudo-labels [V, K], learnt from that iteration on and drawn by (``sample``), or None: none are due. Asked before
+            every iteration; the network may be changed, and the updates begin anew after it.
+        carry_over: of methods that find what they have not learnt: (outputs of one video as arrays, affinities [C, Q], config)
+            -> outputs for Q other classes.
     """
 
     name: str
@@ -177,6 +196,11 @@ class Head(Generic[C]):
     decode: Callable[[Any, C], Found]
     sample: Callable[..., NDArray[np.int64]]
     steps: Callable[[nn.Module, C], tuple[Step, ...]]
+    draw: Callable[..., list[TrainingVideo]] | None = None
+    iterate: Callable[..., dict[str, float]] | None = None
+    begin: Callable[..., None] | None = None
+    mine: Callable[..., NDArray[np.bool_] | None] | None = None
+    carry_over: Callable[[Any, ArrayLike, C], Any] | None = None
 
     def new_network(self, feature_dim: int, num_classes: int, *, config: C, seed: int) -> nn.Module:
         """An untrained network, in training mode: the same for the same seed, whatever was drawn before."""
@@ -210,6 +234,7 @@ class TrainedHead:
         labels: names of the C classes.
         needs: the features that it was trained on; it takes no others. Their width must be known.
         recipe: how it was trained, for people: names and values that JSON can hold.
+        affinities: where the labels are not those that it has learnt: how close each of these C is to the Q labels [C, Q].
     """
 
     head: Head[Any]
@@ -218,12 +243,28 @@ class TrainedHead:
     labels: tuple[str, ...]
     needs: FeatureNeeds
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    affinities: NDArray[np.float64] | None = None
+
+    def carried_over(self, labels: Sequence[str], affinities: ArrayLike) -> TrainedHead:
+        """The same head, for other labels: its classes' scores are carried over to them.
+
+        Args:
+            labels: Q names.
+            affinities: [C, Q].
+
+        Raises:
+            HeadError: the method cannot do that.
+        """
+        if self.head.carry_over is None or self.affinities is not None:
+            raise HeadError(f"{self.head.name} finds what it has learnt, and nothing else: train it on these labels")
+        return replace(self, labels=tuple(labels), affinities=np.asarray(affinities, np.float64))
 
     def outputs(self, features: Features) -> Any:
         """What the network makes of a video: its named tuple, as NumPy arrays, of a batch of one.
 
         Raises:
             FeatureError: these are not features such as it was trained on.
+            HeadError: its weights, finite though they are, make infinite numbers of them.
         """
         import torch
 
@@ -231,7 +272,15 @@ class TrainedHead:
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             video = torch.from_numpy(np.array(features.data[None], np.float32)).to(device)  # [1, T, D]
-            return to_arrays(self.network.eval()(video, torch.tensor([video.shape[1]], device=device)))
+            outputs = to_arrays(self.network.eval()(video, torch.tensor([video.shape[1]], device=device)))
+        if not all(np.isfinite(array).all() for array in outputs):
+            raise HeadError(
+                f"the {self.head.name} head makes numbers that are none (NaN or infinite) of finite features, so its weights "
+                "are damaged: fetch its file again, or train it anew"
+            )
+        if self.affinities is None or self.head.carry_over is None:
+            return outputs
+        return self.head.carry_over(outputs, self.affinities, self.config)
 
     def localize(self, features: Features) -> list[Detection]:
         """Actions in a video, best first.
@@ -280,6 +329,8 @@ def make_batch(
 ) -> Batch:
     """Videos side by side. Of one that is too long, one stretch is cut out, anywhere with equal chance.
 
+    If its times are known, that stretch has the labels of its own times, and none where nothing happens.
+
     Args:
         videos: B of them.
         num_classes: C.
@@ -300,6 +351,9 @@ def make_batch(
         labels[row, list(video.classes)] = 1
         borders = np.clip(video.segments.reshape(-1, 2) - start, 0, length)
         inside = borders[:, 1] > borders[:, 0]
+        if len(inside):  # its times are known
+            labels[row] = 0
+            labels[row, video.segment_classes[inside]] = 1
         segments.append(torch.from_numpy(borders[inside].astype(np.float32)))
         segment_classes.append(torch.from_numpy(video.segment_classes[inside].astype(np.int64)))
     return Batch(
@@ -308,6 +362,7 @@ def make_batch(
         labels=torch.from_numpy(labels),
         segments=tuple(segments),
         segment_classes=tuple(segment_classes),
+        trimmed=torch.tensor([video.trimmed for video in videos]),
     )
 
 
@@ -338,13 +393,15 @@ def save_head(path: str | os.PathLike[str], trained: TrainedHead) -> None:
     """Write a trained head as ``load_head`` reads it; whole or not at all.
 
     Raises:
-        ValueError: it is not said how wide the features are.
+        ValueError: it is not said how wide the features are, or its labels are not those that it has learnt.
         OSError: the file cannot be written.
     """
     from safetensors.numpy import save
 
     if trained.needs.dim is None:
         raise ValueError("a head is saved with the width of its features: give needs a dim")
+    if trained.affinities is not None:
+        raise ValueError("a head is saved with the labels that it has learnt: save it as it was before they were carried over")
     tensors = {
         name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in trained.network.state_dict().items()
     }
@@ -390,7 +447,7 @@ def load_head(path: str | os.PathLike[str], *, device: str = "cpu") -> TrainedHe
         raise HeadError(f"there is no trained head at {shown}: train one with `tal-run train`") from error
     except OSError as error:
         raise HeadError(f"the trained head {shown} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise HeadError(
             f"{shown} holds a damaged head ({printable(str(error), limit=200)}): fetch it again, or train it anew"
         ) from error
@@ -437,6 +494,8 @@ def _from_json(kind: Any, value: Any) -> Any:
         parts = _as(list, value)
         kinds = [options[0]] * len(parts) if options[-1] is Ellipsis else options
         return tuple(_from_json(one, part) for one, part in zip(kinds, parts, strict=True))
+    if kind is int and abs(_as(int, value)) > MOST_COUNT:
+        raise ValueError(f"{value} is more than anything counts")
     return float(_as((int, float), value)) if kind is float else _as(kind, value)
 
 

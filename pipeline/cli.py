@@ -16,6 +16,8 @@ from tal_run.pipeline.cli_convert import convert
 from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
+from tal_run.pipeline.cli_experiments import experiments
+from tal_run.pipeline.cli_feature_detection import detect_in_features, feature_options
 from tal_run.pipeline.cli_report import report
 from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.cli_weights import weights
@@ -139,7 +141,7 @@ def _watching_options(command: Command) -> Command:
 
 
 @main.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+@click.argument("videos", nargs=-1, metavar="VIDEO...")
 @click.option("-q", "--query", "queries", multiple=True, metavar="TEXT", help="What to look for, in words. Repeatable.")
 @click.option(
     "-o",
@@ -162,6 +164,7 @@ def _watching_options(command: Command) -> Command:
 @click.option("--top", type=int, help="Without --query: classes to report. [default: 5; of a checkpoint, all]")
 @click.option("--curves", is_flag=True, help="Keep the scores over time in a .json, for `tal-run report` to draw.")
 @click.option("--checkpoint", metavar="FILE", help="Find what a head was trained to find (`tal-run train`), with its backbone.")
+@feature_options
 @_watching_options
 def detect(
     videos: tuple[str, ...],
@@ -174,19 +177,51 @@ def detect(
     top: int | None,
     curves: bool,
     checkpoint: str | None,
+    folder: str | None,
+    experiment: str | None,
+    data: Path | None,
+    settings: tuple[str, ...],
     **watching: Any,
 ) -> None:
     """Find actions in videos.
 
     Those asked for with --query or, without one, each video's best classes. Prints a table (plain tab-separated rows
-    when piped), and writes files with -o. Exit status: 0 done, 1 some videos failed, 2 wrong use.
+    when piped), and writes files with -o. With --features, a trained head looks at stored features instead, of all videos
+    or those named, and writes one file. Exit status: 0 done, 1 some videos failed, 2 wrong use.
     """
     from dataclasses import replace
     from functools import partial
 
+    if folder is not None:
+        if queries or word_vectors or names_only or top is not None:
+            raise WrongUse(
+                "in stored features all actions are sought: leave out --query, --word-vectors, --names-only and --top"
+            )
+        detect_in_features(
+            videos,
+            folder=folder,
+            checkpoint=checkpoint,
+            targets=targets,
+            format_name=format_name,
+            experiment=experiment,
+            data=data,
+            settings=settings,
+            min_score=min_score,
+            watching=watching,
+        )
+    if experiment or data:
+        raise WrongUse("--experiment and --data go with --features")
+    if settings and not checkpoint:
+        raise WrongUse("--config is of a trained head: it goes with --checkpoint")
+    if not videos:
+        raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'VIDEO...'", param_type="argument")
+
     from tal_run.pipeline import outputs
     from tal_run.pipeline import report as page
+    from tal_run.pipeline.cli_train import settings_of
     from tal_run.pipeline.detector import Detector, localization_for
+    from tal_run.pipeline.feature_detection import seeking
+    from tal_run.pipeline.frames_detector import trained_detector
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
     from tal_run.pipeline.trained_detector import TrainedDetector
@@ -194,8 +229,6 @@ def detect(
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
     with errors_as_wrong_use():
-        if checkpoint and (word_vectors or names_only):
-            raise WrongUse("a trained head is asked for its own labels: leave out --word-vectors and --names-only")
         config = _config(watching, display, checkpoint=checkpoint)
         if top is not None or checkpoint:
             config = replace(config, top_classes=top)
@@ -215,10 +248,12 @@ def detect(
         with display.progress() as hook:
             vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
             detector = (
-                TrainedDetector(checkpoint, config, min_score=min_score, hook=hook)
+                trained_detector(checkpoint, config, min_score=min_score, vectors=vectors, hook=hook)
                 if checkpoint
                 else Detector(config, vectors=vectors, hook=hook)
             )
+            if isinstance(detector, TrainedDetector):
+                detector.trained = seeking(detector.trained, settings_of(settings))
             matches = detector.match(queries)
     display.matches(matches)
     for note in detector.notes:
@@ -402,8 +437,11 @@ def _config(watching: Mapping[str, Any], display: Screen, *, checkpoint: str | N
 
     asked_for, usual = watching["backbone"] or DEFAULT_BACKBONE, None
     if checkpoint:
+        from tal_run.pipeline.frames_detector import frames_config
         from tal_run.pipeline.trained_detector import as_trained
 
+        if (of_frames := frames_config(checkpoint, dict(watching))) is not None:
+            return of_frames
         asked_for, usual = as_trained(checkpoint, watching["backbone"] or AUTO)
     name = resolve(asked_for)
     if asked_for == AUTO:
@@ -521,6 +559,7 @@ main.add_command(convert)
 main.add_command(datasets)
 main.add_command(doctor)
 main.add_command(evaluate)
+main.add_command(experiments)
 main.add_command(report)
 main.add_command(train)
 main.add_command(weights)

@@ -4,7 +4,7 @@ Tables and THUMOS's text are made here; what players, editors and annotation too
 ``formats_editing.py`` and ``formats_annotation.py``. A page (``html``) is made by ``report.py``.
 
 - ``json`` is ActivityNet's results form; what made it goes under ``external_data``. ``jsonl`` has one detection a line,
-  ``csv`` the columns of a ground truth file and ``score``.
+  ``csv`` the columns of a ground truth file and ``score``, and no cell that a spreadsheet takes for a formula.
 - ``thumos`` is what THUMOS's evaluation reads, ``video_id start end class score`` a line. Where all labels are among
   THUMOS14's 20 classes they stand as the numbers that it knows them by, elsewhere as THUMOS writes names: ``long jump`` is
   ``LongJump``.
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tal_run.extractors.spreadsheets import as_cell
 from tal_run.pipeline import formats_annotation, formats_editing, formats_subtitles
 from tal_run.pipeline.formats_base import FormatError, FoundVideo, printable_name, writable_text
 
@@ -94,7 +95,8 @@ def table(videos: Sequence[FoundVideo], place: Place) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_rows(videos))
+    for row in _rows(videos):
+        writer.writerow({**row, "video_id": as_cell(row["video_id"]), "label": as_cell(row["label"])})
     return text.getvalue()
 
 

@@ -10,7 +10,7 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from importlib.metadata import version
@@ -30,9 +30,10 @@ from tal_run.pipeline.formats import rendered as rendered_videos
 from tal_run.pipeline.formats_base import FormatError, FoundVideo, writable_text
 from tal_run.pipeline.query import QueryMatch
 
-__all__ = ["FormatError", "writable_text"]  # of the forms, for who writes them
+__all__ = ["FORMATS", "FormatError", "writable_text"]  # of the forms, for who writes them
 
 NAME_BYTES = 150  # of a video's name in a file's, which may have 255
+STREAMED = ("json", "jsonl", "csv")  # that can be written video by video
 
 Results = Mapping[str, Sequence[Detection]]
 
@@ -172,6 +173,26 @@ def rate_of(info: VideoInfo) -> Fraction:
     return Fraction(native_rate(info)).limit_denominator(1001)
 
 
+def pieces(
+    format_name: str, results: Iterable[tuple[str, Sequence[Detection]]], external_data: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """What ``rendered`` gives, video by video: however many there are, one is held at a time."""
+    if format_name != "json":
+        heading = rendered(format_name, {})
+        yield heading
+        for video_id, detections in results:
+            yield rendered(format_name, {video_id: detections}).removeprefix(heading)
+        return
+    before, after = rendered("json", {}, external_data).split('"results": {}', 1)  # the version alone is before it
+    yield before + '"results": {'
+    ending = "}"
+    for index, (video_id, detections) in enumerate(results):
+        whole = rendered("json", {video_id: detections})
+        yield ("," if index else "") + "\n" + whole[whole.index("{\n  ") + 2 : whole.rindex("\n },")]
+        ending = "\n }"
+    yield ending + after
+
+
 def external_data(
     detector: Detector, matches: Sequence[QueryMatch], results: Mapping[str, VideoResult], *, curves: bool = False
 ) -> dict[str, Any]:
@@ -300,19 +321,24 @@ def is_stream(target: Path) -> bool:
     return target.exists() and not target.is_file() and not target.is_dir()
 
 
-def write(target: Path, text: str) -> None:
-    """Write a result whole or not at all.
+def write(target: Path, text: str | Iterable[str]) -> None:
+    """Write a result, perhaps in pieces, whole or not at all.
 
     Raises:
         OutputError: the folder is missing, not writable or full, or the text is none that UTF-8 can hold.
     """
+    parts = [text] if isinstance(text, str) else text
     try:
         if is_stream(target):
             with target.open("a", encoding="utf-8") as stream:
-                stream.write(text)
+                stream.writelines(parts)
             return
         with written_whole(target) as part:
-            part.write_text(text, encoding="utf-8")
+            if isinstance(text, str):
+                part.write_text(text, encoding="utf-8")
+                return
+            with part.open("w", encoding="utf-8") as file:
+                file.writelines(parts)
     except OSError as error:
         raise cannot_write(target, error) from error
     except ValueError as error:

@@ -1,4 +1,8 @@
-"""Detection with a trained head: its checkpoint says what to watch with, what it looks for, and what it will not take."""
+"""Detection with a trained head: its checkpoint says what to watch with, what it looks for, and what it will not take.
+
+Most heads are asked for the labels that they have learnt. One whose method carries scores over to other classes
+(``Head.carry_over``: ActionBytes) takes any words: what names no label is matched to labels by word vectors.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +25,12 @@ from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable
 from tal_run.models import Detection
 from tal_run.models.head import HeadError, TrainedHead, load_head
+from tal_run.pipeline.cross_dataset import affinities_of
 from tal_run.pipeline.detector import Curve, DetectConfig, Detector, NothingMatchesError, best_first
-from tal_run.pipeline.query import ClassAffinity, QueryMatch, exact_match
+from tal_run.pipeline.query import ClassAffinity, QueryError, QueryMatch, exact_match, match_query
+
+if TYPE_CHECKING:
+    from tal_run.pipeline.query import Vectors
 
 
 class TrainedDetector(Detector):
@@ -32,10 +40,12 @@ class TrainedDetector(Detector):
         checkpoint: what `tal-run train` wrote.
         config: what to use and how; its backbone is the checkpoint's if it is ``auto``, and so are its windows if it has none.
         min_score: leave out what scores lower; None: nothing.
+        vectors: word vectors for queries that name no label, of a head that takes such; None: those of tal-run.
         hook: told of downloads.
 
     Raises:
         HeadError: the checkpoint cannot be read.
+        QueryError: it is asked for other than its labels, and cannot be.
         FeatureError: the backbone, as it is to be used, makes other features than the head was trained on.
         BackboneError, WeightsError: the backbone cannot be had.
     """
@@ -46,11 +56,15 @@ class TrainedDetector(Detector):
         config: DetectConfig | None = None,
         *,
         min_score: float | None = None,
+        vectors: Vectors = None,
         hook: Hook = ignore_progress,
     ) -> None:
         config = config or DetectConfig(top_classes=None)
         self.checkpoint, self.min_score = Path(checkpoint), min_score
         trained = load_head(checkpoint)
+        self._vectors, self.takes_any_words = vectors, trained.head.carry_over is not None
+        if not self.takes_any_words and (vectors is not None or not config.query.paraphrases):
+            raise QueryError("a trained head is asked for its own labels: leave out --word-vectors and --names-only")
         backbone = EXTRACTORS[backbone_of(trained, config.backbone, self.checkpoint)]
         windows = config.windows or windows_of(trained, self.checkpoint) or backbone.default_windows
         options = options_of(trained, config.options or BackboneOptions())
@@ -79,12 +93,16 @@ class TrainedDetector(Detector):
         }
 
     def match(self, queries: str | Sequence[str]) -> list[QueryMatch]:
-        """The labels that queries name; word vectors stay out of it, as there are no scores to be carried over.
+        """The labels that queries name, or that stand in for them by word vectors, if the method can carry scores over.
 
         Raises:
-            NothingMatchesError: one names none.
+            NothingMatchesError: one names none; or, by word vectors, none has anything to look for.
+            QueryError: a query cannot be read as words.
+            WordVectorsError: the vectors cannot be had.
         """
         queries = [queries] if isinstance(queries, str) else queries
+        if self.takes_any_words:
+            return self._match_by_words(queries)
         labels = self.trained.labels
         matches = []
         for query in dict.fromkeys(queries):
@@ -92,10 +110,20 @@ class TrainedDetector(Detector):
             if index is None:
                 raise NothingMatchesError(
                     f'"{printable(query)}" is no action that {self.checkpoint.name} was trained to find: ask for one of '
-                    f"{', '.join(printable(label, limit=80) for label in labels)}, or for nothing, to get all"
+                    f"{_listed(labels)}, or for nothing, to get all"
                 )
             found = ClassAffinity(labels[index], index, 1.0)
             matches.append(QueryMatch(query, (found,), exact=True, unknown_words=(), nearest=(found,)))
+        return matches
+
+    def _match_by_words(self, queries: Sequence[str]) -> list[QueryMatch]:
+        labels, config = self.trained.labels, self.config.query
+        matches = [match_query(query, labels, vectors=self._vectors, config=config) for query in dict.fromkeys(queries)]
+        if matches and not any(match.classes for match in matches):
+            raise NothingMatchesError(
+                "; ".join(match.summary() for match in matches)
+                + f": {self.checkpoint.name} was trained to find {_listed(labels)}, and what is like them"
+            )
         return matches
 
     def curves(self, features: Features, matches: Sequence[QueryMatch] = (), *, labels: Collection[str]) -> dict[str, Curve]:
@@ -112,11 +140,14 @@ class TrainedDetector(Detector):
         Raises:
             FeatureError: the head was trained on other features.
         """
-        found = [
-            detection
-            for detection in self.trained.localize(features)
-            if self.min_score is None or detection.score >= self.min_score
-        ]
+        if matches and self.takes_any_words:
+            heads = [self._carried_over(match) for match in matches if match.classes]
+            return best_first([found for head in heads for found in self._scoring(head.localize(features))])
+        return self.chosen(self.trained.localize(features), matches)
+
+    def chosen(self, every: Sequence[Detection], matches: Sequence[QueryMatch]) -> list[Detection]:
+        """Of all that was found in a video, what is asked for, best first."""
+        found = self._scoring(every)
         if matches:
             return best_first(
                 [
@@ -128,6 +159,18 @@ class TrainedDetector(Detector):
             )
         best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
         return best_first([detection for detection in found if detection.label in best])
+
+    def _scoring(self, every: Sequence[Detection]) -> list[Detection]:
+        """Without what scores too low."""
+        return [found for found in every if self.min_score is None or found.score >= self.min_score]
+
+    def _carried_over(self, match: QueryMatch) -> TrainedHead:
+        """The head for one query alone: what is found for it does not depend on what else is asked for."""
+        return self.trained.carried_over([match.query], affinities_of([match], len(self.trained.labels)))
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(printable(label, limit=80) for label in labels)
 
 
 def backbone_of(trained: TrainedHead, asked_for: str, checkpoint: Path) -> str:

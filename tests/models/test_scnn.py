@@ -113,7 +113,7 @@ def test_c3d_sees_the_centre_of_the_frames_less_the_mean_clip(monkeypatch: pytes
     assert SegmentNetwork(trunk, outputs=21)(frames).shape == (1, 21)
     (clips, layer) = seen[0]
     assert layer == "fc7"
-    assert torch.equal(clips, frames[:, :, 8:120, 29:141].permute(0, 4, 1, 2, 3).float() - 2)
+    assert torch.equal(clips, frames[:, :, 8:120, 29:141].flip(4).permute(0, 4, 1, 2, 3).float() - 2)
 
 
 def test_augmentation_cuts_and_mirrors() -> None:
@@ -449,8 +449,8 @@ def test_the_weighted_background_is_what_the_draw_is_on_average() -> None:
 
 
 def test_trimmed_videos_are_actions_and_have_no_background() -> None:
-    """Of one class and without times: its long windows are actions with v = 1; of several classes: nothing is."""
-    trimmed = TrainingVideo(features=np.ones((16, 6), np.float32), classes=(1,))
+    """Of one class: its long windows are actions with v = 1; of several classes: nothing is."""
+    trimmed = TrainingVideo(features=np.ones((16, 6), np.float32), classes=(1,), trimmed=True)
     config = replace(FAST, window_frames=(4, 8, 16))
     network = HEAD.new_network(6, 2, config=config, seed=0).eval()
     batch = a_batch([trimmed])

@@ -31,7 +31,6 @@ from tal_run.pipeline.training import (  # noqa: E402
     FORMAT,
     Interrupted,
     TrainOptions,
-    batch_of,
     is_done,
     train,
     training_file,
@@ -47,7 +46,7 @@ from tal_run.pipeline.training_data import (  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ALL_HEADS = ("ahernet", "autoloc", "scnn", "wsad", "wtalc")
+ALL_HEADS = ("actionbytes", "ahernet", "autoloc", "scnn", "wsad", "wtalc")
 
 
 class Killed(BaseException):
@@ -88,7 +87,7 @@ def kill() -> None:
 
 
 class TestWhatIsLearnt:
-    @pytest.mark.parametrize("name", ["wtalc", "wsad", "autoloc", "scnn"])
+    @pytest.mark.parametrize("name", ["actionbytes", "wtalc", "wsad", "autoloc", "scnn"])
     def test_actions_are_found_where_they_are_in_videos_never_seen(
         self, name: str, lesson: ModuleType, read: Any, tmp_path: Path
     ) -> None:
@@ -122,7 +121,7 @@ class TestWhatIsLearnt:
         )
         assert [iteration for iteration, _ in told] == list(range(10, trained.config.iterations + 1, 10))
         assert steps == list(range(trained.config.iterations + 1))
-        if name != "autoloc":  # the second part's begins when the first one's is at its end
+        if name not in ("actionbytes", "autoloc"):  # a later part's begins when the one before it is at its end
             assert sum(told[-1][1].values()) < sum(told[0][1].values())
 
     def test_the_file_is_the_head_and_says_how_it_came_about(self, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
@@ -176,6 +175,32 @@ class TestGoingOn:
         assert done == list(range(6, 21))
         assert resumed.read_bytes() == straight.read_bytes()
         assert not training_file(resumed).exists()
+
+    @pytest.mark.parametrize("iteration", [4, 5, 6, 10, 15, 19])
+    def test_labels_that_were_mined_on_the_way_are_the_same(
+        self, iteration: int, lesson: ModuleType, read: Any, tmp_path: Path
+    ) -> None:
+        """Mining is due before iterations 5, 10 and 15: cut off before, at and after it."""
+        data, straight, resumed = read("actionbytes"), tmp_path / "straight.safetensors", tmp_path / "resumed.safetensors"
+        begin("actionbytes", lesson, data, straight, iterations=20)
+        with pytest.raises(Killed):
+            begin("actionbytes", lesson, data, resumed, iterations=20, save_every_s=0.0, hook=at(iteration, kill))
+        assert ("mined" in load_file(training_file(resumed))) == (iteration > 6)
+        begin("actionbytes", lesson, data, resumed, iterations=20)
+        assert resumed.read_bytes() == straight.read_bytes()
+
+    def test_a_state_without_the_labels_that_were_mined_is_a_sentence(
+        self, lesson: ModuleType, read: Any, tmp_path: Path
+    ) -> None:
+        data, target = read("actionbytes"), tmp_path / "head.safetensors"
+        with pytest.raises(Killed):
+            begin("actionbytes", lesson, data, target, iterations=20, save_every_s=0.0, hook=at(8, kill))
+        path = training_file(target)
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata()
+        save_file({name: value for name, value in load_file(path).items() if name != "mined"}, path, metadata)
+        with pytest.raises(TrainingError, match="delete it to begin anew"):
+            begin("actionbytes", lesson, data, target, iterations=20)
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_asked_to_stop_it_saves_what_is_done(
@@ -327,17 +352,13 @@ class TestConfiguration:
             configured(head_named("wtalc"), values)
 
     def test_the_papers_numbers_stand_by_default(self) -> None:
-        for name in set(HEADS) - {"ahernet"}:
+        for name in HEADS:
             assert configured(head_named(name), {}) == head_named(name).config()
 
-    @pytest.mark.parametrize("name", set(ALL_HEADS) - {"ahernet"})
+    @pytest.mark.parametrize("name", ALL_HEADS)
     @pytest.mark.parametrize("iterations", [1, 7, 20, 1000])
     def test_iterations_are_what_was_asked_for(self, name: str, iterations: int) -> None:
         assert configured(head_named(name), {}, iterations=iterations).iterations == iterations
-
-    def test_ahernet_says_what_it_lacks(self) -> None:
-        with pytest.raises(TrainingError, match="add --config variant=star"):
-            configured(head_named("ahernet"), {})
 
 
 class TestData:
@@ -437,7 +458,7 @@ class TestData:
         )
         seen = set()
         for seed in range(60):
-            batch = batch_of([video], num_classes=2, rng=np.random.default_rng(seed), max_snippets=20)
+            batch = make_batch([video], num_classes=2, rng=np.random.default_rng(seed), max_snippets=20)
             start = int(batch.features[0, 0, 0])
             assert batch.labels[0].tolist() == [float(start < 10), float(start + 20 > 90)]
             seen.add(tuple(batch.labels[0].tolist()))
