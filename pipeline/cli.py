@@ -280,6 +280,8 @@ def detect(
         sys.exit(status)
     written = []
     for target, kind in formats.items():
+        for note in outputs.frame_notes(kind, outputs.found_videos(results)):
+            display.say(f"note: {note}")
         try:
             texts = rendered(kind, None if outputs.is_stream(target) else target)
         except outputs.FormatError as error:

@@ -137,7 +137,7 @@ def convert(
             found = report_files.gather(detections, videos=videos, verify=bool(videos), hook=hook)
         check_labels(found.videos, labels)
         listed = [chosen(video, min_score=min_score, top=top, labels=labels) for video in found.videos]
-        shown = [_found(video, rate, kind) for video in listed]
+        shown = [_found(video, rate, kind, varies=_varies(found.whole, video.name)) for video in listed]
         if is_folder:
             outputs.make_folder(place)
             names = outputs.file_names([video.name for video in shown], FORMATS[kind].ending)
@@ -150,7 +150,11 @@ def convert(
             written = outputs.texts(kind, shown, None if outputs.is_stream(place) else place, made_by=found.whole)
         for path, text in written:
             outputs.write(path or place, text)
-    for note in [*found.notes, *(note for video in found.videos for note in video.notes if "sha256" in note)]:
+    for note in [
+        *found.notes,
+        *outputs.frame_notes(kind, shown),
+        *(note for video in found.videos for note in video.notes if "sha256" in note),
+    ]:
         display.say(f"note: {note}")
     count = sum(len(video.detections) for video in shown)
     where = (
@@ -162,7 +166,7 @@ def convert(
     sys.exit(DONE)
 
 
-def _found(video: ReportVideo, rate: Fraction | None, kind: str) -> FoundVideo:
+def _found(video: ReportVideo, rate: Fraction | None, kind: str, *, varies: bool) -> FoundVideo:
     """As files have it; where frames count and nothing says how many there are a second, the video is asked."""
     from tal_run.extractors.video import probe
     from tal_run.pipeline.formats_base import FoundVideo
@@ -172,6 +176,7 @@ def _found(video: ReportVideo, rate: Fraction | None, kind: str) -> FoundVideo:
     if FORMATS[kind].counts_frames and video.path and (known is None or size is None):
         info = probe(video.path)
         known, size, duration_s = known or rate_of(info), (info.width, info.height), info.duration_s
+        varies = info.is_variable_rate
     return FoundVideo(
         name=video.name,
         detections=video.detections,
@@ -180,7 +185,15 @@ def _found(video: ReportVideo, rate: Fraction | None, kind: str) -> FoundVideo:
         duration_s=duration_s,
         rate=known,
         size=size,
+        rate_varies=varies and rate is None,
     )
+
+
+def _varies(whole: Any, name: str) -> bool:
+    """Whether a video's frames come at uneven times, as what made the results says."""
+    videos = whole.get("videos")
+    card = videos.get(name) if isinstance(videos, dict) else None
+    return isinstance(card, dict) and card.get("fps_varies") is True
 
 
 def _of_one(whole: Any, name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import errno
+import itertools
 import math
 import resource
 import sys
@@ -32,6 +33,7 @@ import numpy as np
 from tal_run.extractors.decoder import Channel, Picture, die_with_parent, sensible_threads
 from tal_run.extractors.probing import (
     DECODING_ERRORS,
+    MAX_ASKED_AGAIN,
     Probe,
     UnreadableError,
     is_memory,
@@ -96,10 +98,10 @@ class Cutter:
     def picture(self, request: JSONObject) -> None:
         """Answer with the picture on screen at a time, scaled."""
         picture = Picture(self._known, short_side=request["short_side"])
-        key = self._keys[self._on_screen(Fraction(request["at_s"]))]
+        index = self._on_screen(Fraction(request["at_s"]))
         shown = None
-        for frame in self._decoded(key):
-            if (frame.pts or 0) > key and shown is not None:
+        for place, frame in self._decoded(index):
+            if place > index and shown is not None:
                 break
             shown = frame
         if shown is None:
@@ -118,7 +120,7 @@ class Cutter:
     @property
     def _keys(self) -> list[int]:
         if self._known.keys is None:
-            raise UnreadableError("decoder", "its frames have no times of their own")
+            raise UnreadableError("uncopied")
         return cast("list[int]", self._known.keys.tolist())
 
     def _shown_s(self, index: int) -> Fraction:
@@ -142,18 +144,33 @@ class Cutter:
 
     # ---- packets and frames ----
 
-    def _decoded(self, key: int) -> Iterator[av.VideoFrame]:
-        """Frames from the last key frame that is not later than ``key``, in the order in which they are shown."""
+    def _decoded(self, index: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Frames with their places, from the last key frame that is not behind the one at ``index``, as they are shown.
+
+        Frames without times of their own are counted from the beginning.
+        """
+        keys = self._known.keys
         with open_container(self._path) as container:
             stream = video_stream(container)
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = sensible_threads(self._known.stored)
-            for packet in _from_key(container, stream, key, [stream]):
+            packets = (
+                _packets(container, [stream]) if keys is None else _from_key(container, stream, int(keys[index]), [stream])
+            )
+            place = -1
+            for packet in itertools.chain(packets, [None]):  # and what the decoder still has
                 self._channel.beat()
                 try:
-                    yield from (frame for frame in packet.decode() if frame.pts is not None)
+                    frames = stream.codec_context.decode(packet)
                 except DECODING_ERRORS as error:
                     reraise_if_memory(error)
+                    continue
+                for frame in frames:
+                    if keys is None or frame.pts is None:
+                        place = min(place + 1, len(self._known.times.ticks) - 1)
+                    else:
+                        place = int(np.searchsorted(keys, frame.pts))
+                    yield place, frame
 
     def _copy(self, request: JSONObject, start_s: Fraction, end_s: Fraction) -> tuple[Fraction, Fraction]:
         keys, index, end = self._keys, self._on_screen(start_s), self._behind(end_s)
@@ -171,7 +188,7 @@ class Cutter:
                     continue
                 if packet.dts is not None and packet.dts >= end_key:
                     break
-                if packet.pts is None or not packet.size:
+                if packet.pts is None:
                     continue
                 place = bisect.bisect_left(keys, packet.pts)
                 first = place if first is None else first
@@ -183,7 +200,7 @@ class Cutter:
         return self._shown_s(first), self._shown_s(last + 1)
 
     def _exact(self, request: JSONObject, start_s: Fraction, end_s: Fraction) -> tuple[Fraction, Fraction]:
-        times, keys, first = self._known.times, self._keys, self._on_screen(start_s)
+        times, first = self._known.times, self._on_screen(start_s)
         end = max(first + 1, self._behind(end_s))
         picture = Picture(self._known)
         width, height = (side - side % 2 or 2 for side in picture.size)
@@ -195,8 +212,7 @@ class Cutter:
             sound = _sound(container)
             outs = {source.index: target.add_stream_from_template(source) for source in sound}
             count = 0
-            for frame in self._decoded(keys[first]):
-                place = bisect.bisect_left(keys, frame.pts or 0)
+            for place, frame in self._decoded(first):
                 if place >= end:
                     break
                 if place < first:
@@ -227,9 +243,9 @@ class Cutter:
                 stream.discard = av.stream.Discard.all
         container.seek(max(0, math.floor(span[0] * av.time_base)), backward=True)
         done: set[int] = set()
-        for packet in container.demux(*sound):
+        for packet in _packets(container, sound):
             self._channel.beat()
-            if packet.pts is None or packet.time_base is None or not packet.size:
+            if packet.pts is None or packet.time_base is None:
                 continue
             if packet.pts * packet.time_base >= span[1]:
                 done.add(packet.stream.index)
@@ -240,7 +256,7 @@ class Cutter:
 
 def _mux_sound(target: Any, packet: Any, outs: dict[int, Any], begin_s: Fraction, end_s: Fraction) -> None:
     """Write a packet of sound, its times counted from ``begin_s`` on the file's clock; what is outside is left out."""
-    if packet.pts is None or packet.time_base is None or not packet.size:
+    if packet.pts is None or packet.time_base is None:
         return
     from_s = packet.pts * packet.time_base
     if from_s + (packet.duration or 0) * packet.time_base > begin_s and from_s < end_s:
@@ -258,7 +274,7 @@ def _mux(target: Any, packet: Any, outs: dict[int, Any], zero: int) -> None:
 def _pictures(container: Any) -> Any:
     """The stream that ``video_stream`` takes, with none of the others closed."""
     attached = av.stream.Disposition.attached_pic
-    return next(stream for stream in container.streams.video if not stream.disposition & attached)
+    return next(stream for stream in container.streams.video if not stream.disposition & attached and stream.codec_context)
 
 
 def _sound(container: Any) -> list[Any]:
@@ -278,7 +294,7 @@ def _from_key(container: Any, stream: Any, key: int, streams: list[Any]) -> Iter
             begin = min(stream.start_time or 0, 0)
             goal = begin if back_s is None else max(begin, key - math.ceil(back_s / stream.time_base))
             container.seek(goal, stream=stream, backward=True)
-        packets = container.demux(*streams)
+        packets = _packets(container, streams)
         held: list[Any] = []
         for packet in packets:
             is_picture = packet.stream is stream
@@ -293,6 +309,25 @@ def _from_key(container: Any, stream: Any, key: int, streams: list[Any]) -> Iter
             yield from packets
             return
     raise UnreadableError("decoder", "it has no key frame to start from")
+
+
+def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
+    """The packets of some streams that hold something. Damage ends the file there, as it does for ``read_packets``."""
+    asked_again = 0
+    packets = container.demux(*streams)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (*DECODING_ERRORS, IndexError) as error:
+            reraise_if_memory(error)
+            if not isinstance(error, (BlockingIOError, IndexError)) or asked_again >= MAX_ASKED_AGAIN:
+                return
+            asked_again += 1
+            packets = container.demux(*streams)
+            continue
+        if packet is None or not packet.size:
+            return  # an empty one says that all is read
+        yield packet
 
 
 def _container(request: JSONObject) -> Any:

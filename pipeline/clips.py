@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -104,10 +105,12 @@ class ClipSource:
         self._digest, self._limits = digest, limits or DecodeLimits()
         self._process: DecoderProcess | None = None
         described = self._answer({}, "video")  # which starts the process, and has it look at the video
-        self.duration_s = float(described["duration_s"])
-        self._endings = {False: str(described["copy_ending"]), True: str(described["exact_ending"])}
+        self.duration_s = self._seconds(described, "duration_s")
+        if self.duration_s > self._limits.max_duration_s:
+            raise self._fail(DecoderFailure("too_long", f"{self.duration_s / 3600:.0f} h"))
+        self._endings = {False: str(described.get("copy_ending")), True: str(described.get("exact_ending"))}
         if not set(self._endings.values()) <= set(FORMATS):
-            raise self._error(DecoderFailure("nonsense", "an ending that nobody asked for"))
+            raise self._fail(DecoderFailure("nonsense", "an ending that nobody asked for"))
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +157,7 @@ class ClipSource:
                 made = self._answer({**request, "target": str(part), "format": FORMATS[target.suffix]}, "clip")
         except OSError as error:
             raise cannot_write(target, error) from error
-        return CutClip(path=target, start_s=float(made["start_s"]))
+        return CutClip(path=target, start_s=self._seconds(made, "start_s"))
 
     def picture(self, at_s: float, *, short_side: int) -> NDArray[np.uint8]:
         """What is on screen then, [H, W, 3] RGB, the shorter side that long.
@@ -183,6 +186,12 @@ class ClipSource:
             return ""
         recipe: Any = self._answer({"command": "described", "path": str(path.absolute())}, "described").get("recipe")
         return recipe if isinstance(recipe, str) else ""
+
+    def _seconds(self, answer: JSONObject, name: str) -> float:
+        value = answer.get(name)
+        if type(value) is not float or not math.isfinite(value):
+            raise self._fail(DecoderFailure("nonsense", f"an answer without {name}"))
+        return value
 
     def _answer(self, request: JSONObject, kind: str) -> JSONObject:
         return self._ask(request, kind)[0]
@@ -217,6 +226,8 @@ class ClipSource:
         return self._error(failure)
 
     def _error(self, failure: DecoderFailure) -> VideoError:
+        if failure.cause == "uncopied":
+            return VideoError(f"{self._shown} gives its frames no times, so that its packets cannot be copied: use --exact")
         cause = failure.cause if failure.cause in CAUSES else "nonsense"
         text = CAUSES[cause].format(
             detail=str(failure) or failure.cause,

@@ -35,6 +35,7 @@ class FoundVideo:
         duration_s: its length; None: not known.
         rate: frames a second; None: not known.
         size: width and height in pixels, as displayed; None: not known.
+        rate_varies: whether ``rate`` is but an average.
     """
 
     name: str
@@ -44,6 +45,7 @@ class FoundVideo:
     duration_s: float | None = None
     rate: Fraction | None = None
     size: tuple[int, int] | None = None
+    rate_varies: bool = False
 
     @property
     def file_name(self) -> str:

@@ -27,7 +27,7 @@ from tal_run.models import Detection
 from tal_run.pipeline.detector import Detector, VideoResult
 from tal_run.pipeline.formats import FORMATS, PAGE, Place, by_ending, check, companion_of
 from tal_run.pipeline.formats import rendered as rendered_videos
-from tal_run.pipeline.formats_base import FormatError, FoundVideo, writable_text
+from tal_run.pipeline.formats_base import FormatError, FoundVideo, printable_name, writable_text
 from tal_run.pipeline.query import QueryMatch
 
 __all__ = ["FORMATS", "FormatError", "writable_text"]  # of the forms, for who writes them
@@ -152,6 +152,18 @@ def check_holds(format_name: str, count: int) -> None:
         check(format_name, [FoundVideo(name="", detections=())] * count)
 
 
+def frame_notes(format_name: str, videos: Sequence[FoundVideo]) -> list[str]:
+    """Sentences on videos whose frames a format cannot number as they are."""
+    if format_name not in FORMATS or not FORMATS[format_name].counts_frames:
+        return []
+    return [
+        f"{printable_name(video.name)} shows its frames at uneven times, and {format_name} numbers them evenly, "
+        f"{float(video.known_rate):g} a second: they fit a copy with an even rate (ffmpeg -i IN -fps_mode cfr OUT.mp4)"
+        for video in videos
+        if video.rate_varies
+    ]
+
+
 def found_videos(results: Mapping[str, VideoResult]) -> list[FoundVideo]:
     """What was just found, as files have it."""
     return [
@@ -163,6 +175,7 @@ def found_videos(results: Mapping[str, VideoResult]) -> list[FoundVideo]:
             duration_s=result.video.duration_s,
             rate=rate_of(result.video),
             size=(result.video.width, result.video.height),
+            rate_varies=result.video.is_variable_rate,
         )
         for name, result in results.items()
     ]

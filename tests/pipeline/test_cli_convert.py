@@ -109,6 +109,17 @@ def test_the_rate_is_known_from_the_file_the_video_or_the_person(found: Path, ma
     assert first_event() == "00:00:01:10"
 
 
+def test_frames_at_uneven_times_are_said(found: Path, make_video: Any, tmp_path: Path) -> None:
+    document = json.loads(found.read_text())
+    document["results"] = {"c": document["results"]["a"]}
+    found.write_text(json.dumps(document))
+    make_video("c.mp4", [("grey", 8.0)], times=[0.1 * k * k for k in range(9)])
+    result = run("convert", found, "-o", tmp_path / "c.edl")
+    assert result.exit_code == 0, result.stderr
+    assert "uneven times" in result.stderr
+    assert "uneven" not in run("convert", found, "-o", tmp_path / "c.srt").stderr
+
+
 @pytest.mark.parametrize(
     ("text", "rate"),
     [

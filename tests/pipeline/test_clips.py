@@ -70,6 +70,8 @@ VIDEOS: dict[str, dict[str, Any]] = {
     "late.mp4": {"start": Fraction(3, 1)},
     "stream.ts": {"b_frames": 2, "time_base": Fraction(1, 90000)},
     "sound.mp4": {"audio_start": 0},
+    "sound.ts": {"audio_start": 0, "time_base": Fraction(1, 90000)},
+    "mpeg4.avi": {"codec": "mpeg4"},
     "turned.mp4": {"rotation_deg": 90},
 }
 
