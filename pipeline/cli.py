@@ -278,7 +278,7 @@ def detect(
             ((_, text),) = rendered(format_name)
         click.echo(text, nl=False)
         sys.exit(status)
-    written = []
+    written, beside = list[Path](), list[Path]()
     for target, kind in formats.items():
         for note in outputs.frame_notes(kind, outputs.found_videos(results)):
             display.say(f"note: {note}")
@@ -290,11 +290,12 @@ def detect(
         done_all = [_write_or_show(place or target, text, display) for place, text in texts]  # each, whatever became of one
         if all(done_all):
             written.append(target)
+            beside += [place for place, _ in texts[1:] if place]
     # standard output is free for the table unless a result goes there
     is_taken = len(written) < len(formats) or any(map(outputs.is_stream, formats))
     display.detections(results, matches, on_stderr=is_taken, is_written=bool(targets))
     if written:
-        display.say(f"wrote {' and '.join(map(str, written))}")
+        display.say(f"wrote {' and '.join(map(str, [*written, *beside]))}")
     sys.exit(status if len(written) == len(formats) else SOME_FAILED)
 
 

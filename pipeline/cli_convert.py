@@ -148,6 +148,8 @@ def convert(
             ]
         else:
             written = outputs.texts(kind, shown, None if outputs.is_stream(place) else place, made_by=found.whole)
+        for path, _ in written:  # the second file, and those in a folder, have names that nobody gave
+            outputs.check_writable(path or place, inputs=(*detections, *videos, *_inside(detections)))
         for path, text in written:
             outputs.write(path or place, text)
     for note in [
@@ -164,6 +166,11 @@ def convert(
     )
     display.say(f"{where}: {_many(len(shown), 'video')}, {_many(count, 'segment')}")
     sys.exit(DONE)
+
+
+def _inside(inputs: Sequence[str]) -> list[str]:
+    """The files in folders that were given."""
+    return [str(path) for entry in inputs if Path(entry).is_dir() for path in Path(entry).rglob("*") if path.is_file()]
 
 
 def _found(video: ReportVideo, rate: Fraction | None, kind: str, *, varies: bool) -> FoundVideo:

@@ -49,6 +49,7 @@ MP4_PICTURES = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4"})
 MP4_SOUND = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
 CRF = "18"  # of x264: visually lossless or nearly so (FFmpeg's H.264 guide)
 PRESET = "veryfast"
+ROUNDING_S = Fraction(1, 2000)  # by how much times in files are rounded
 BACK_S = (0, 2, 10, 60, None)  # how far back key frames are looked for; None: from the beginning
 SIGN = "tal-run clip "  # how the comment begins in a file that was made here
 
@@ -138,7 +139,8 @@ class Cutter:
 
     def _count_before(self, at_s: Fraction, side: Literal["left", "right"]) -> int:
         times = self._known.times
-        tick = (at_s + times.zero_s) / times.tick_s + times.slack_ticks * (1 if side == "right" else -1)
+        slack_ticks = times.slack_ticks + ROUNDING_S / times.tick_s
+        tick = (at_s + times.zero_s) / times.tick_s + (slack_ticks if side == "right" else -slack_ticks)
         whole = math.floor(tick) if side == "right" else math.ceil(tick)
         return int(np.searchsorted(times.ticks, whole, side))
 

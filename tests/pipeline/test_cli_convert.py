@@ -117,7 +117,7 @@ def test_frames_at_uneven_times_are_said(found: Path, make_video: Any, tmp_path:
     result = run("convert", found, "-o", tmp_path / "c.edl")
     assert result.exit_code == 0, result.stderr
     assert "uneven times" in result.stderr
-    assert "uneven" not in run("convert", found, "-o", tmp_path / "c.srt").stderr
+    assert "uneven times" not in run("convert", found, "-o", tmp_path / "c.srt").stderr
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,19 @@ def test_the_detections_are_never_overwritten(found: Path) -> None:
     before = found.read_bytes()
     assert run("convert", found, "-o", found, "--top", "1").exit_code == 2
     assert found.read_bytes() == before
+    # nor by a file whose name nobody gave
+    labels = found.with_name("a.labels.json")
+    labels.write_bytes(before)
+    assert run("convert", labels, "-o", found.with_name("a.xml"), "--fps", "25", "--label", "x y").exit_code == 2
+    one = found.with_name("results") / "b.json"
+    one.parent.mkdir()
+    one.write_text(rendered("json", {"b": [Detection(0, 1, "x", 0.5)]}))
+    content = one.read_bytes()
+    for given in (one, one.parent):
+        result = run("convert", given, "-o", f"{one.parent}/", "--format", "json", "--min-score", "0.9")
+        assert result.exit_code == 2
+        assert "would be overwritten" in result.stderr
+    assert (labels.read_bytes(), one.read_bytes()) == (before, content)
 
 
 # ---- detect ----
