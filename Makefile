@@ -1,6 +1,7 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz starter opencv-cuda word-vectors reproduce clean
+.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz kill starter opencv-cuda word-vectors \
+	reproduce clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -62,6 +63,7 @@ bench: install ## Measure localization, flow, networks, speed and memory on real
 	$(BIN)/python tests/benchmarks/backbones.py
 	$(BIN)/python tests/benchmarks/two_streams.py --clips $(CLIPS)
 	$(BIN)/python tests/benchmarks/evaluation.py
+	$(BIN)/python tests/benchmarks/batch.py
 
 bench-made: install ## Measure the starter in made video, 60 untrimmed videos a look (a quarter of an hour on two cores)
 	$(BIN)/python tests/benchmarks/made_video.py $(ARGS)
@@ -94,6 +96,9 @@ opencv-cuda: install ## Build OpenCV with its CUDA flow and install it (an hour 
 		opencv-contrib-python-headless
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(OUT)/opencv-cuda/*.whl
 	$(BIN)/python -c "import cv2; assert hasattr(cv2, 'cuda_OpticalFlowDual_TVL1'), 'built without CUDA: see the log above'"
+
+kill: install ## Kill tal-run batch and its workers at 200 random moments; what comes of it must be the same
+	$(BIN)/python tests/tools/kill_batch.py $(ARGS)
 
 word-vectors: install ## Make the shipped word vectors anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[distil]'

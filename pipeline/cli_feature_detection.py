@@ -37,13 +37,6 @@ def feature_options(command: Command) -> Command:
                 metavar="DIR",
                 help="With --experiment: where its data set lies. [default: ./ and its name]",
             ),
-            click.option(
-                "--config",
-                "settings",
-                multiple=True,
-                metavar="KEY=VALUE",
-                help="With --checkpoint: one of the head's thresholds. Repeatable.",
-            ),
         ]
     ):
         command = option(command)

@@ -30,7 +30,8 @@ from typing import Any, Literal, cast
 import av
 import numpy as np
 
-from tal_run.extractors.decoder import Channel, Picture, die_with_parent, sensible_threads
+from tal_run.extractors.decoder import Channel, Picture, sensible_threads
+from tal_run.extractors.lifeline import die_with_parent
 from tal_run.extractors.probing import (
     DECODING_ERRORS,
     MAX_ASKED_AGAIN,

@@ -243,14 +243,12 @@ def external_data(
         },
         "query_matching": asdict(detector.config.query),
         "top_classes": None if matches else detector.config.top_classes,
-        "videos": {
-            writable_text(video_id): _video(result) | (_over_time(result) if curves else {})
-            for video_id, result in results.items()
-        },
+        "videos": {writable_text(video_id): video_card(result, curves=curves) for video_id, result in results.items()},
     }
 
 
-def _video(result: VideoResult) -> dict[str, Any]:
+def video_card(result: VideoResult, *, curves: bool = False) -> dict[str, Any]:
+    """What a set of results says of one video: its hash, what was found out about the file, and, if asked, scores over time."""
     info = result.video
     try:
         digest = sha256_of(result.path)
@@ -266,6 +264,7 @@ def _video(result: VideoResult) -> dict[str, Any]:
         "size": [info.width, info.height],
         "decoder": result.decoder,
         "notes": list(result.notes),
+        **(_over_time(result) if curves else {}),
     }
 
 

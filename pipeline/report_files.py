@@ -28,6 +28,7 @@ from tal_run.extractors.video import MAX_FPS
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
 from tal_run.models import Detection
+from tal_run.pipeline.batch_store import MARK_FILE, RESULTS
 from tal_run.pipeline.detector import Curve
 from tal_run.pipeline.outputs import OutputError
 from tal_run.pipeline.report import ReportVideo
@@ -134,7 +135,8 @@ def _files(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[Path, boo
         if not given.is_dir():
             yield given, True
             continue
-        for folder, folders, names in os.walk(given):
+        is_batch = (given / MARK_FILE).is_file() and (given / RESULTS).is_dir()  # whose table says the same once more
+        for folder, folders, names in os.walk(given / RESULTS if is_batch else given):
             folders.sort()
             for name in sorted(names):
                 if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
