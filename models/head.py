@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 # name -> the module whose HEAD it is
 HEADS: dict[str, str] = {
+    "actionbytes": "tal_run.models.actionbytes_network",
     "ahernet": "tal_run.models.ahernet",
     "autoloc": "tal_run.models.autoloc",
     "scnn": "tal_run.models.scnn",
@@ -100,7 +101,8 @@ class Batch:
     Attributes:
         features: [B, T, D], zero behind a video's length.
         lengths: snippets of each video, int64 [B].
-        labels: which classes occur in it, float32 [B, C] of 0 and 1.
+        labels: which classes occur in it, float32 [B, C] of 0 and 1; behind them, once a method has mined some, which
+            pseudo-classes [B, C + K].
         segments: of methods that learn from times: for each video, borders in snippets, float32 [N_i, 2].
         segment_classes: for each video, the segments' classes, int64 [N_i].
     """
@@ -168,6 +170,11 @@ class Head(Generic[C]):
         decode: (outputs of one video as arrays, config) -> what is found.
         sample: (labels [V, C] of all videos, config, ``rng=``) -> indices of the next batch's videos [B].
         steps: (network, config) -> the updates of an iteration.
+        mine: of methods that make labels of their own: (network, features of all videos, config, ``iteration=``, ``rng=``) ->
+            pseudo-labels [V, K], learnt from that iteration on and drawn by (``sample``), or None: none are due. Asked before
+            every iteration; the network may be changed, and the updates begin anew after it.
+        carry_over: of methods that find what they have not learnt: (outputs of one video as arrays, affinities [C, Q], config)
+            -> outputs for Q other classes.
     """
 
     name: str
@@ -177,6 +184,8 @@ class Head(Generic[C]):
     decode: Callable[[Any, C], Found]
     sample: Callable[..., NDArray[np.int64]]
     steps: Callable[[nn.Module, C], tuple[Step, ...]]
+    mine: Callable[..., NDArray[np.bool_] | None] | None = None
+    carry_over: Callable[[Any, ArrayLike, C], Any] | None = None
 
     def new_network(self, feature_dim: int, num_classes: int, *, config: C, seed: int) -> nn.Module:
         """An untrained network, in training mode: the same for the same seed, whatever was drawn before."""
@@ -210,6 +219,7 @@ class TrainedHead:
         labels: names of the C classes.
         needs: the features that it was trained on; it takes no others. Their width must be known.
         recipe: how it was trained, for people: names and values that JSON can hold.
+        affinities: where the labels are not those that it has learnt: how close each of these C is to the Q labels [C, Q].
     """
 
     head: Head[Any]
@@ -218,6 +228,21 @@ class TrainedHead:
     labels: tuple[str, ...]
     needs: FeatureNeeds
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    affinities: NDArray[np.float64] | None = None
+
+    def carried_over(self, labels: Sequence[str], affinities: ArrayLike) -> TrainedHead:
+        """The same head, for other labels: its classes' scores are carried over to them.
+
+        Args:
+            labels: Q names.
+            affinities: [C, Q].
+
+        Raises:
+            HeadError: the method cannot do that.
+        """
+        if self.head.carry_over is None or self.affinities is not None:
+            raise HeadError(f"{self.head.name} finds what it has learnt, and nothing else: train it on these labels")
+        return replace(self, labels=tuple(labels), affinities=np.asarray(affinities, np.float64))
 
     def outputs(self, features: Features) -> Any:
         """What the network makes of a video: its named tuple, as NumPy arrays, of a batch of one.
@@ -231,7 +256,10 @@ class TrainedHead:
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             video = torch.from_numpy(np.array(features.data[None], np.float32)).to(device)  # [1, T, D]
-            return to_arrays(self.network.eval()(video, torch.tensor([video.shape[1]], device=device)))
+            outputs = to_arrays(self.network.eval()(video, torch.tensor([video.shape[1]], device=device)))
+        if self.affinities is None or self.head.carry_over is None:
+            return outputs
+        return self.head.carry_over(outputs, self.affinities, self.config)
 
     def localize(self, features: Features) -> list[Detection]:
         """Actions in a video, best first.
@@ -338,13 +366,15 @@ def save_head(path: str | os.PathLike[str], trained: TrainedHead) -> None:
     """Write a trained head as ``load_head`` reads it; whole or not at all.
 
     Raises:
-        ValueError: it is not said how wide the features are.
+        ValueError: it is not said how wide the features are, or its labels are not those that it has learnt.
         OSError: the file cannot be written.
     """
     from safetensors.numpy import save
 
     if trained.needs.dim is None:
         raise ValueError("a head is saved with the width of its features: give needs a dim")
+    if trained.affinities is not None:
+        raise ValueError("a head is saved with the labels that it has learnt: save it as it was before they were carried over")
     tensors = {
         name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in trained.network.state_dict().items()
     }

@@ -185,8 +185,6 @@ def detect(
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
     with errors_as_wrong_use():
-        if checkpoint and (word_vectors or names_only):
-            raise WrongUse("a trained head is asked for its own labels: leave out --word-vectors and --names-only")
         config = _config(watching, display, checkpoint=checkpoint)
         if top is not None or checkpoint:
             config = replace(config, top_classes=top)
@@ -203,7 +201,7 @@ def detect(
         with display.progress() as hook:
             vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
             detector = (
-                TrainedDetector(checkpoint, config, min_score=min_score, hook=hook)
+                TrainedDetector(checkpoint, config, min_score=min_score, vectors=vectors, hook=hook)
                 if checkpoint
                 else Detector(config, vectors=vectors, hook=hook)
             )

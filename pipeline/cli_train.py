@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tal_run.pipeline.training_data import TrainingSet
 
 # as ``models.head.HEADS`` and ``eval.annotations.SUBSETS``, without importing them; a test compares them
-HEAD_NAMES = ("ahernet", "autoloc", "scnn", "wsad", "wtalc")
+HEAD_NAMES = ("actionbytes", "ahernet", "autoloc", "scnn", "wsad", "wtalc")
 SUBSET_NAMES = ("training", "validation", "testing", "all")
 TOLD = 20  # times in a training
 
@@ -93,9 +93,9 @@ def train(
     tal-run train --head wtalc --annotations truth.csv --features features -o wtalc.safetensors
     tal-run detect video.mp4 --checkpoint wtalc.safetensors
 
-    wtalc, wsad and autoloc learn from which actions are in which videos, scnn and ahernet from their times too. Started
-    again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
-    wrong use or a training that cannot go on, 130 stopped.
+    wtalc, wsad, autoloc and actionbytes learn from which actions are in which videos (actionbytes from trimmed clips, unless
+    --config regime=weak), scnn and ahernet from their times too. Started again after an interruption, the same command goes on
+    where it was and comes to the same head. Exit status: 0 done, 2 wrong use or a training that cannot go on, 130 stopped.
     """
     from tal_run.pipeline.screen import Screen
 
@@ -109,17 +109,20 @@ def train(
 
         from tal_run.extractors.feature_files import FeatureFolder
         from tal_run.models.head import head_named
-        from tal_run.pipeline import training, training_data
+        from tal_run.pipeline import cross_dataset, training, training_data
         from tal_run.pipeline.head_config import configured
 
         head = head_named(head_name)
-        configured(head, values, iterations=iterations)
+        config = configured(head, values, iterations=iterations)
         truth, chosen = training_data.to_learn_from(truth, subset)
+        truth, unseen = cross_dataset.without_unseen(truth, config)
         with display.progress() as hook:
             found = training_data.read_training_set(
                 truth, FeatureFolder(folder), timed=head.name in training_data.TIMED, sampling=sampling, hook=hook
             )
         config = configured(head, values, iterations=iterations, streams=len(found.needs.streams or ()) or None)
+        if unseen:
+            display.say(f"note: left out what is not to be seen: {', '.join(unseen)}")
         _say_what_there_is(found, chosen, head, config, display)
         options = training.TrainOptions(
             seed=seed,

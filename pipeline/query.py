@@ -191,7 +191,7 @@ def match_query(query: str, labels: Sequence[str], *, vectors: Vectors = None, c
         match = ClassAffinity(labels[found], found, 1.0)
         return QueryMatch(query, (match,), exact=True, unknown_words=(), nearest=(match,))
 
-    table = _load(vectors)
+    table = load_vectors(vectors)
     unknown = tuple(dict.fromkeys(word for word in words if not word_vectors(word, table)))
     embedded = embed(words, table)
     if embedded is None or not labels:
@@ -204,7 +204,8 @@ def match_query(query: str, labels: Sequence[str], *, vectors: Vectors = None, c
     return QueryMatch(query, classes, exact=False, unknown_words=unknown, nearest=tuple(ranked[: config.nearest]))
 
 
-def _load(vectors: Vectors) -> KeyedVectors:
+def load_vectors(vectors: Vectors) -> KeyedVectors:
+    """The table itself; None: the one that comes with tal-run. Raises WordVectorsError: it cannot be loaded."""
     if vectors is None:
         from tal_run.pipeline.word_vectors import shipped_word_vectors
 

@@ -1,4 +1,8 @@
-"""Detection with a trained head: its checkpoint says what to watch with, what it looks for, and what it will not take."""
+"""Detection with a trained head: its checkpoint says what to watch with, what it looks for, and what it will not take.
+
+Most heads are asked for the labels that they have learnt. One whose method carries scores over to other classes
+(``Head.carry_over``: ActionBytes) takes any words: what names no label is matched to labels by word vectors.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tal_run.extractors import create_backbone
 from tal_run.extractors.backbone import Backbone, BackboneError, BackboneOptions, WindowConfig
@@ -18,8 +24,12 @@ from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable
 from tal_run.models import Detection
 from tal_run.models.head import HeadError, TrainedHead, load_head
+from tal_run.pipeline.cross_dataset import affinities_of
 from tal_run.pipeline.detector import DetectConfig, Detector, NothingMatchesError, best_first
-from tal_run.pipeline.query import ClassAffinity, QueryMatch, exact_match
+from tal_run.pipeline.query import ClassAffinity, QueryError, QueryMatch, exact_match, match_query
+
+if TYPE_CHECKING:
+    from tal_run.pipeline.query import Vectors
 
 
 class TrainedDetector(Detector):
@@ -29,10 +39,12 @@ class TrainedDetector(Detector):
         checkpoint: what `tal-run train` wrote.
         config: what to use and how; its backbone is the checkpoint's if it is ``auto``, and so are its windows if it has none.
         min_score: leave out what scores lower; None: nothing.
+        vectors: word vectors for queries that name no label, of a head that takes such; None: those of tal-run.
         hook: told of downloads.
 
     Raises:
         HeadError: the checkpoint cannot be read.
+        QueryError: it is asked for other than its labels, and cannot be.
         FeatureError: the backbone, as it is to be used, makes other features than the head was trained on.
         BackboneError, WeightsError: the backbone cannot be had.
     """
@@ -43,11 +55,15 @@ class TrainedDetector(Detector):
         config: DetectConfig | None = None,
         *,
         min_score: float | None = None,
+        vectors: Vectors = None,
         hook: Hook = ignore_progress,
     ) -> None:
         config = config or DetectConfig(top_classes=None)
         self.checkpoint, self.min_score = Path(checkpoint), min_score
         trained = load_head(checkpoint)
+        self._vectors, self.takes_any_words = vectors, trained.head.carry_over is not None
+        if not self.takes_any_words and (vectors is not None or not config.query.paraphrases):
+            raise QueryError("a trained head is asked for its own labels: leave out --word-vectors and --names-only")
         backbone = EXTRACTORS[backbone_of(trained, config.backbone, self.checkpoint)]
         windows = config.windows or windows_of(trained, self.checkpoint) or backbone.default_windows
         options = options_of(trained, config.options or BackboneOptions())
@@ -76,12 +92,16 @@ class TrainedDetector(Detector):
         }
 
     def match(self, queries: str | Sequence[str]) -> list[QueryMatch]:
-        """The labels that queries name; word vectors stay out of it, as there are no scores to be carried over.
+        """The labels that queries name, or that stand in for them by word vectors, if the method can carry scores over.
 
         Raises:
-            NothingMatchesError: one names none.
+            NothingMatchesError: one names none; or, by word vectors, none has anything to look for.
+            QueryError: a query cannot be read as words.
+            WordVectorsError: the vectors cannot be had.
         """
         queries = [queries] if isinstance(queries, str) else queries
+        if self.takes_any_words:
+            return self._match_by_words(queries)
         labels = self.trained.labels
         matches = []
         for query in dict.fromkeys(queries):
@@ -89,10 +109,20 @@ class TrainedDetector(Detector):
             if index is None:
                 raise NothingMatchesError(
                     f'"{printable(query)}" is no action that {self.checkpoint.name} was trained to find: ask for one of '
-                    f"{', '.join(printable(label, limit=80) for label in labels)}, or for nothing, to get all"
+                    f"{_listed(labels)}, or for nothing, to get all"
                 )
             found = ClassAffinity(labels[index], index, 1.0)
             matches.append(QueryMatch(query, (found,), exact=True, unknown_words=(), nearest=(found,)))
+        return matches
+
+    def _match_by_words(self, queries: Sequence[str]) -> list[QueryMatch]:
+        labels, config = self.trained.labels, self.config.query
+        matches = [match_query(query, labels, vectors=self._vectors, config=config) for query in dict.fromkeys(queries)]
+        if matches and not any(match.classes for match in matches):
+            raise NothingMatchesError(
+                "; ".join(match.summary() for match in matches)
+                + f": {self.checkpoint.name} was trained to find {_listed(labels)}, and what is like them"
+            )
         return matches
 
     def find(self, features: Features, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
@@ -101,22 +131,31 @@ class TrainedDetector(Detector):
         Raises:
             FeatureError: the head was trained on other features.
         """
+        carried = [match for match in matches if match.classes and not match.exact]
         found = [
             detection
-            for detection in self.trained.localize(features)
+            for detection in self._beside_labels(carried).localize(features)
             if self.min_score is None or detection.score >= self.min_score
         ]
         if matches:
+            sought = [(match.classes[0].label if match.exact else match.query, match.query) for match in matches]
             return best_first(
-                [
-                    replace(detection, label=match.query)
-                    for match in matches
-                    for detection in found
-                    if detection.label == match.classes[0].label
-                ]
+                [replace(detection, label=query) for label, query in sought for detection in found if detection.label == label]
             )
         best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
         return best_first([detection for detection in found if detection.label in best])
+
+    def _beside_labels(self, carried: Sequence[QueryMatch]) -> TrainedHead:
+        """The head with its own labels and, beside them, what others stand in for: both are judged on one scale."""
+        if not carried:
+            return self.trained
+        labels = self.trained.labels
+        affinities = np.concatenate([np.eye(len(labels)), affinities_of(carried, len(labels))], axis=1)
+        return self.trained.carried_over([*labels, *(match.query for match in carried)], affinities)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(printable(label, limit=80) for label in labels)
 
 
 def backbone_of(trained: TrainedHead, asked_for: str, checkpoint: Path) -> str:

@@ -9,6 +9,9 @@ where it was saved last and comes to the same weights, bit for bit, as one that 
 threads. (A GPU adds up in an order of its own; there the results are close, not equal.) When the training is done the
 second file is all that stays. Both appear whole or not at all, and neither is unpickled.
 
+A method that makes labels of its own (``Head.mine``) is asked before every iteration whether they are due. What it gives is
+part of what is saved, and optimizers begin anew with it.
+
 Batches and cuts are drawn by one NumPy generator, all else (dropout) by torch's; both begin with the seed, and torch's is
 given back as it was. Nothing depends on the clock but when something is saved.
 """
@@ -23,13 +26,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -108,6 +112,7 @@ class _State:
     rng: np.random.Generator
     device: torch.device
     iteration: int = 0
+    mined: NDArray[np.bool_] | None = None  # pseudo-labels [V, K]
 
     def __post_init__(self) -> None:
         self.steps = self.head.steps(self.network, self.config)
@@ -119,6 +124,8 @@ class _State:
             for index, values in step.optimizer.state_dict()["state"].items():
                 of_weight = {f"optimizer.{number}.{index}.{name}": value for name, value in values.items() if value is not None}
                 found |= {name: torch.as_tensor(value) for name, value in of_weight.items()}
+        if self.mined is not None:
+            found["mined"] = torch.from_numpy(self.mined)
         found["random.torch"] = torch.get_rng_state()
         if self.device.type == "cuda":
             found["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -128,6 +135,7 @@ class _State:
         """Everything else, as JSON has it."""
         return {
             "iteration": self.iteration,
+            "mined": self.mined is not None,
             "rng": self.rng.bit_generator.state,
             "schedules": [step.schedule.state_dict() for step in self.steps],
             "rates": [[group["lr"] for group in step.optimizer.param_groups] for step in self.steps],
@@ -138,6 +146,8 @@ class _State:
         prefix = "network."
         weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         self.network.load_state_dict(weights)
+        self.steps = self.head.steps(self.network, self.config)  # which weights they change may depend on how far it is
+        self.mined = tensors["mined"].numpy() if card["mined"] else None
         self.rng.bit_generator.state = card["rng"]
         for number, step in enumerate(self.steps):
             state: dict[int, dict[str, torch.Tensor]] = {}
@@ -249,10 +259,13 @@ def _learn(state: _State, data: TrainingSet, saved: _Saved, *, options: TrainOpt
 
 def _iterate(state: _State, data: TrainingSet, labels: np.ndarray[Any, Any]) -> dict[str, float]:
     """One iteration; the losses that something in it minimises."""
-    chosen = state.head.sample(labels, state.config, rng=state.rng)
-    videos = [data.videos[index] for index in chosen]
-    batch = batch_of(videos, num_classes=len(data.labels), rng=state.rng, max_snippets=state.config.max_snippets)
     try:
+        _mine(state, data)
+        chosen = state.head.sample(labels if state.mined is None else state.mined, state.config, rng=state.rng)
+        videos = [data.videos[index] for index in chosen]
+        batch = batch_of(videos, num_classes=len(data.labels), rng=state.rng, max_snippets=state.config.max_snippets)
+        if state.mined is not None:
+            batch = replace(batch, labels=torch.cat([batch.labels, torch.from_numpy(state.mined[chosen]).float()], dim=1))
         losses = update(state.head, state.network, state.steps, batch.to(str(state.device)), config=state.config)
     except RuntimeError as error:  # torch's word for no memory and for numbers that do not fit
         raise TrainingError(
@@ -261,6 +274,16 @@ def _iterate(state: _State, data: TrainingSet, labels: np.ndarray[Any, Any]) -> 
         ) from error
     minimized = {name for step in state.steps for name in step.minimizes or losses}
     return {name: value for name, value in losses.items() if name in minimized}
+
+
+def _mine(state: _State, data: TrainingSet) -> None:
+    """Labels that the method makes itself, when they are due; what it learns them with begins anew."""
+    if state.head.mine is None:
+        return
+    features = [video.features for video in data.videos]
+    mined = state.head.mine(state.network, features, state.config, iteration=state.iteration, rng=state.rng)
+    if mined is not None:
+        state.mined, state.steps = mined, state.head.steps(state.network, state.config)
 
 
 def batch_of(videos: Sequence[TrainingVideo], *, num_classes: int, rng: np.random.Generator, max_snippets: int | None) -> Batch:

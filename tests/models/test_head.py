@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 from tal_run.extractors.features import FeatureError, FeatureNeeds, Features  # noqa: E402
 from tal_run.extractors.timegrid import TimeGrid  # noqa: E402
-from tal_run.models import ahernet, autoloc, scnn, wsad, wtalc  # noqa: E402
+from tal_run.models import actionbytes_network, ahernet, autoloc, scnn, wsad, wtalc  # noqa: E402
 from tal_run.models.ahernet_network import AherNetConfig, AherNetOutput, anchors  # noqa: E402
 from tal_run.models.head import (  # noqa: E402
     FORMAT,
@@ -86,6 +86,13 @@ def doubled(*names: str) -> Callable[[Any], Any]:
     return lambda outputs: outputs._replace(**{name: np.repeat(getattr(outputs, name), 2, axis=1) for name in names})
 
 
+def actionbytes_action(count: int, first: int, last: int, label: int) -> Any:
+    cas = cas_of(count, first, last, label, high=4.0, low=-4.0)
+    latent = cas[:, :, [label, label]] + 4  # changes where the action begins and ends
+    config = CASES["actionbytes"].config
+    return actionbytes_network.Outputs(latent, cas, np.zeros((1, count, config.clusters), np.float32), np.zeros(1, np.int64))
+
+
 def autoloc_action(count: int, first: int, last: int, label: int) -> Any:
     config = CASES["autoloc"].config
     offsets = np.zeros((1, count, len(config.anchors), 2), np.float32)
@@ -126,6 +133,13 @@ def ahernet_moved(outputs: Any, shift: int) -> Any:
 
 
 CASES = {
+    "actionbytes": Case(
+        config=actionbytes_network.ActionBytesHeadConfig(dropout=0.1, learning_rate=1e-2, clusters=12),
+        action=actionbytes_action,
+        moved=rolled("latent", "logits", "cluster_logits"),
+        slowed=doubled("latent", "logits", "cluster_logits"),
+        context=10,
+    ),
     "scnn": Case(
         config=scnn.ScnnConfig(
             window_frames=(4, 6, 8, 11),
@@ -383,7 +397,7 @@ class TestLearning:
         assert all(loss.isfinite() for loss in losses.values())
         assert all(weight.grad is None or weight.grad.isfinite().all() for weight in network.parameters())
 
-    @pytest.mark.parametrize("name", ["autoloc", "wsad", "wtalc"])
+    @pytest.mark.parametrize("name", ["actionbytes", "autoloc", "wsad", "wtalc"])
     def test_who_learns_from_labels_alone_draws_videos_that_have_some(self, name: str) -> None:
         head, config, dice = head_named(name), CASES[name].config, np.random.default_rng(0)
         labels = np.concatenate([np.zeros((30, CLASSES)), labels_of(videos())])

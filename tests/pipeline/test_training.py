@@ -47,7 +47,7 @@ from tal_run.pipeline.training_data import (  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ALL_HEADS = ("ahernet", "autoloc", "scnn", "wsad", "wtalc")
+ALL_HEADS = ("actionbytes", "ahernet", "autoloc", "scnn", "wsad", "wtalc")
 
 
 class Killed(BaseException):
@@ -88,7 +88,7 @@ def kill() -> None:
 
 
 class TestWhatIsLearnt:
-    @pytest.mark.parametrize("name", ["wtalc", "wsad", "autoloc", "scnn"])
+    @pytest.mark.parametrize("name", ["actionbytes", "wtalc", "wsad", "autoloc", "scnn"])
     def test_actions_are_found_where_they_are_in_videos_never_seen(
         self, name: str, lesson: ModuleType, read: Any, tmp_path: Path
     ) -> None:
@@ -122,7 +122,7 @@ class TestWhatIsLearnt:
         )
         assert [iteration for iteration, _ in told] == list(range(10, trained.config.iterations + 1, 10))
         assert steps == list(range(trained.config.iterations + 1))
-        if name != "autoloc":  # the second part's begins when the first one's is at its end
+        if name not in ("actionbytes", "autoloc"):  # a later part's begins when the one before it is at its end
             assert sum(told[-1][1].values()) < sum(told[0][1].values())
 
     def test_the_file_is_the_head_and_says_how_it_came_about(self, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
@@ -176,6 +176,32 @@ class TestGoingOn:
         assert done == list(range(6, 21))
         assert resumed.read_bytes() == straight.read_bytes()
         assert not training_file(resumed).exists()
+
+    @pytest.mark.parametrize("iteration", [4, 5, 6, 10, 15, 19])
+    def test_labels_that_were_mined_on_the_way_are_the_same(
+        self, iteration: int, lesson: ModuleType, read: Any, tmp_path: Path
+    ) -> None:
+        """Mining is due before iterations 5, 10 and 15: cut off before, at and after it."""
+        data, straight, resumed = read("actionbytes"), tmp_path / "straight.safetensors", tmp_path / "resumed.safetensors"
+        begin("actionbytes", lesson, data, straight, iterations=20)
+        with pytest.raises(Killed):
+            begin("actionbytes", lesson, data, resumed, iterations=20, save_every_s=0.0, hook=at(iteration, kill))
+        assert ("mined" in load_file(training_file(resumed))) == (iteration > 6)
+        begin("actionbytes", lesson, data, resumed, iterations=20)
+        assert resumed.read_bytes() == straight.read_bytes()
+
+    def test_a_state_without_the_labels_that_were_mined_is_a_sentence(
+        self, lesson: ModuleType, read: Any, tmp_path: Path
+    ) -> None:
+        data, target = read("actionbytes"), tmp_path / "head.safetensors"
+        with pytest.raises(Killed):
+            begin("actionbytes", lesson, data, target, iterations=20, save_every_s=0.0, hook=at(8, kill))
+        path = training_file(target)
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata()
+        save_file({name: value for name, value in load_file(path).items() if name != "mined"}, path, metadata)
+        with pytest.raises(TrainingError, match="delete it to begin anew"):
+            begin("actionbytes", lesson, data, target, iterations=20)
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_asked_to_stop_it_saves_what_is_done(

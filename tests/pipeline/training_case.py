@@ -14,6 +14,7 @@ DIM = 8
 STEP_S = 0.5
 # numbers with which these videos teach the methods in seconds
 QUICK: dict[str, dict[str, Any]] = {
+    "actionbytes": {"dropout": 0.1, "learning_rate": 1e-2, "clusters": 12, "latent_dim": 16, "iterations": 800},
     "wtalc": {"dropout": 0.1, "learning_rate": 1e-2, "iterations": 60},
     "wsad": {
         "dropout": 0.1,
