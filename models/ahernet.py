@@ -9,8 +9,8 @@ in ``ahernet_baseline.py``; here are the losses (3.4), what each run minimises, 
 Notation: m_c, m_w an anchor's default center and width; phi_c, phi_w refined ones; g_c, g_w those of the closest instance, all
 as shares of the video; g_iou its overlap with the default anchor; y_ov that overlap as predicted; b_u, b_m background anchors.
 
-A batch holds both kinds: a video whose classes are known and whose times are not is a moment, every other one is untrimmed.
-Foreground segments, cut out, are moments. Classes of both kinds are in one list.
+A batch holds both kinds: moments (``trimmed``) and untrimmed videos; foreground segments, cut out of these, are moments.
+Classes of both kinds are in one list.
 
 What the paper leaves open, or is done otherwise here; numbers are in ``AherNetConfig``:
 
@@ -19,6 +19,10 @@ What the paper leaves open, or is done otherwise here; numbers are in ``AherNetC
 - *Who learns in line 3*: the 1-D ConvNet with W_regv. In lines 4 to 6 each set of weights has an optimizer of its own and
   whatever is not named there is fixed: the discriminators learn with the 1-D ConvNet in line 6, which lessens L_ad_D as the
   paper writes; theta is fixed in line 6.
+- *Batches*: half of the videos are moments (``moment_share``), and a foreground segment of each untrimmed one is added.
+- *Line 1* starts from a model that is trained first, on the untrimmed videos alone and by their L_cls and L_prop: AherNet^* of
+  those videos. AherNet_A- starts from it too. What it says of classes is not taken over.
+- *Foreground* anchors are few (``best_is_foreground``); the paper and the authors' code have 0.8, so that is the default.
 - *Synthetic videos of foreground segments*: those are treated as moments in line 6 too.
 - *A cell's class* is that of all its anchors, by a layer of width 1. All cells learn it (``class_cells``), background too: that
   "regularizes the generated context of each moment to preserve semantic information of action category" (3.3).
@@ -53,6 +57,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from tal_run.models.ahernet_baseline import SnippetClassifier, SnippetOutput, decode_snippets, snippet_loss
 from tal_run.models.ahernet_network import AherNet, AherNetConfig, AherNetOutput, AnchorLayer, anchors
+from tal_run.models.ahernet_training import begin, draw
 from tal_run.models.head import Batch, Found, Head, Step, found
 from tal_run.models.postprocess import nms, tiou
 
@@ -61,6 +66,7 @@ AUTHORS_CODE = AherNetConfig(
     alpha_width=0.1,
     decay=0.1,
     decay_every=15_000 // 16,  # of samples
+    start_iterations=95_000,
     generator_steps=2,
     scored_by="video",
 )
@@ -99,15 +105,17 @@ class Matched(NamedTuple):
         iou: g_iou [B, cells, R].
         closest: (g_c, g_w) [B, cells, R, 2].
         classes: of the instance that the cell's best anchor overlaps, int64 [B, cells].
+        best: the anchors that overlap an instance most, bool [B, cells, R].
     """
 
     iou: Tensor
     closest: Tensor
     classes: Tensor
+    best: Tensor
 
 
 def match(borders: ArrayLike, classes: ArrayLike, *, config: AherNetConfig) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """``Matched`` for the instances of one video, as arrays without the first axis.
+    """``Matched`` for the instances of one video, as arrays without the first axis, all but ``best``.
 
     Args:
         borders: start and end as shares of the video [M, 2]; none: overlaps are 0 and the rest is of no account.
@@ -118,21 +126,40 @@ def match(borders: ArrayLike, classes: ArrayLike, *, config: AherNetConfig) -> t
     shape = default.shape[:2]  # cells, R
     if not len(instances):
         return np.zeros(shape), np.zeros((*shape, 2)), np.zeros(shape[0], np.int64)
-    center, width = default.reshape(-1, 2).T  # [A]
-    iou = tiou(np.stack([center - width / 2, center + width / 2], axis=1), instances)  # [A, M]
-    middle = instances.mean(axis=1)
-    nearest = (iou - NEAR * np.abs(center[:, None] - middle)).argmax(axis=1)  # [A]
-    closest = np.stack([middle, instances[:, 1] - instances[:, 0]], axis=1)[nearest].reshape(*shape, 2)
+    iou, nearest = _nearest(instances, config)
+    size = np.stack([instances.mean(axis=1), instances[:, 1] - instances[:, 0]], axis=1)
+    closest = size[nearest].reshape(*shape, 2)
     overlap, index = iou.max(axis=1).reshape(shape), nearest.reshape(shape)
     best = index[np.arange(shape[0]), overlap.argmax(axis=1)]  # [cells]
     return overlap, closest, np.asarray(classes, np.int64)[best]
 
 
+def _nearest(instances: NDArray[np.float64], config: AherNetConfig) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """How anchors overlap instances [A, M], and which instance is closest to each [A]."""
+    center, width = anchors(config).reshape(-1, 2).T  # [A]
+    iou = tiou(np.stack([center - width / 2, center + width / 2], axis=1), instances)  # [A, M]
+    return iou, (iou - NEAR * np.abs(center[:, None] - instances.mean(axis=1))).argmax(axis=1)
+
+
+def best_anchors(borders: ArrayLike, *, config: AherNetConfig) -> NDArray[np.bool_]:
+    """For each instance of a video [M, 2], the anchor that overlaps it most, of those that it is closest to [cells, R]."""
+    instances = np.asarray(borders, np.float64).reshape(-1, 2)
+    chosen = np.zeros(anchors(config).shape[:2], np.bool_)
+    if len(instances):
+        iou, nearest = _nearest(instances, config)
+        own = np.where(nearest[:, None] == np.arange(len(instances)), iou, 0.0)  # [A, M]
+        chosen.reshape(-1)[own.argmax(axis=0)[own.max(axis=0) > 0]] = True
+    return chosen
+
+
 def _matched(borders: Iterable[ArrayLike], classes: Iterable[ArrayLike], like: Tensor, config: AherNetConfig) -> Matched:
     """``Matched`` for some videos, where and of what type ``like`` is."""
-    rows = [match(of_video, kinds, config=config) for of_video, kinds in zip(borders, classes, strict=True)]
-    iou, closest, kinds = (torch.from_numpy(np.stack(part)).to(like.device) for part in zip(*rows, strict=True))
-    return Matched(iou.to(like), closest.to(like), kinds)
+    rows = [
+        (*match(of_video, kinds, config=config), best_anchors(of_video, config=config))
+        for of_video, kinds in zip(borders, classes, strict=True)
+    ]
+    iou, closest, kinds, best = (torch.from_numpy(np.stack(part)).to(like.device) for part in zip(*rows, strict=True))
+    return Matched(iou.to(like), closest.to(like), kinds, best)
 
 
 # ---- 3.4 losses ----
@@ -145,7 +172,7 @@ def loss(outputs: AherNetOutput | SnippetOutput, batch: Batch, *, config: AherNe
     moments with context; ``discriminator`` L_ad_D and ``generator`` L_ad_G.
     """
     timed = torch.tensor([len(of_video) > 0 for of_video in batch.segments], device=batch.labels.device)  # [B]
-    moment = (batch.labels.sum(dim=1) > 0) & ~timed
+    moment = torch.zeros_like(timed) if batch.trimmed is None else batch.trimmed  # [B]
     if isinstance(outputs, SnippetOutput):
         return snippet_loss(outputs, batch, moment=moment)
     kinds = batch.labels.argmax(dim=1)  # of moments
@@ -194,7 +221,10 @@ def _localization_losses(
 ) -> dict[str, Tensor]:
     """L_cls, L_of and L_ov of the videos that are ``used`` [B]; of those that are ``named`` [B], classes are known."""
     counted = used[:, None, None].expand_as(matched.iou)
-    foreground = (matched.iou > config.foreground_iou) & counted  # [B, cells, R]
+    foreground = matched.iou > config.foreground_iou
+    if config.best_is_foreground:
+        foreground = foreground | matched.best
+    foreground = foreground & counted  # [B, cells, R]
     cells = named[:, None].expand(classes.shape[:2])
     if config.class_cells == "foreground":
         cells = cells & foreground.any(dim=2)
@@ -316,4 +346,14 @@ def decode(outputs: Any, config: AherNetConfig) -> Found:
     return Found(every.segments[: config.most], every.scores[: config.most], every.classes[: config.most])
 
 
-HEAD = Head(name="ahernet", config=AherNetConfig, network=network, loss=loss, decode=decode, sample=sample, steps=steps)
+HEAD = Head(
+    name="ahernet",
+    config=AherNetConfig,
+    network=network,
+    loss=loss,
+    decode=decode,
+    sample=sample,
+    steps=steps,
+    draw=draw,
+    begin=begin,
+)

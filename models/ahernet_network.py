@@ -50,6 +50,9 @@ class AherNetConfig:
         alpha_width: alpha_2 of Eq. 5 (4.2); 0.1 in the code.
         foreground_iou: anchors that overlap more with an instance are foreground (3.3).
         background_iou: anchors that overlap less with all are background (3.3).
+        best_is_foreground: whether the anchor that overlaps an instance most is foreground too, however little that is (not in
+            the paper; as in SSD). Only one in four of THUMOS'14's instances, and one in two of ActivityNet's, has an anchor that
+            overlaps it by more than 0.8 and so teaches offsets.
         class_cells: whether all cells learn the class of the nearest instance (code), or those with a foreground anchor.
         moment_classes: the moment set's among all classes. Where they are named, each set has a softmax of its own (3.4), and
             only these are found (3.5); none: one softmax over all classes, and all are found.
@@ -64,7 +67,13 @@ class AherNetConfig:
         adversarial_beta1: of Adam, for the two adversarial steps (code).
         generator_steps: of the generators for one of the networks (Algorithm 1); 2 in the code.
         iterations: N of Algorithm 1 (code).
-        batch_size: videos (4.2).
+        start_iterations: of the model of untrimmed videos that line 1 starts from, where it has to be trained first; None: as
+            many as ``iterations`` (open in the paper; 95,000 in the code).
+        context_iterations: in which AherNet_A-'s generators learn real context (open in the paper).
+        batch_size: videos and moments (4.2); foreground segments are beside them.
+        moment_share: of those, how many are moments, where a run learns from both (open in the paper).
+        foregrounds_per_video: foreground segments of each untrimmed video in a batch, drawn anew each time (open in the paper,
+            which speaks of one; all of them are more than a GPU holds where a video has a hundred).
         max_snippets: videos are resized, not cut.
         scored_by: p of each cell for itself (3.5), or the mean over all cells, as in the code.
         thresholds: AherNet^0's "multi-threshold strategy".
@@ -85,6 +94,7 @@ class AherNetConfig:
     alpha_width: float = 1.0
     foreground_iou: float = 0.8
     background_iou: float = 0.3
+    best_is_foreground: bool = False
     class_cells: Literal["all", "foreground"] = "all"
     moment_classes: tuple[int, ...] = ()
     segment_weight: float = 1.0
@@ -98,7 +108,11 @@ class AherNetConfig:
     adversarial_beta1: float = 0.5
     generator_steps: int = 1
     iterations: int = 15_000
+    start_iterations: int | None = None
+    context_iterations: int = 1000
     batch_size: int = 16
+    moment_share: float = 0.5
+    foregrounds_per_video: int = 1
     max_snippets: int | None = None
     scored_by: Literal["anchor", "video"] = "anchor"
     thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -117,10 +131,27 @@ class AherNetConfig:
         if self.transfer_layers < 0 or self.generator_steps < 1 or min(self.alpha_center, self.alpha_width) <= 0:
             raise ValueError("transfer_layers must not be negative, generator_steps at least 1 and both alphas above 0")
 
+        if not 0 < self.moment_share < 1 or self.batch_size < 2 or self.foregrounds_per_video < 0:
+            raise ValueError(
+                "moment_share must lie between 0 and 1, batch_size be at least 2, foregrounds_per_video at least 0"
+            )
+        if self.context_iterations < 0 or (self.start_iterations is not None and self.start_iterations < 1):
+            raise ValueError("context_iterations must not be negative, and start_iterations at least 1")
+
     @property
     def cells(self) -> tuple[int, ...]:
         """T^j, cells of the anchor layers."""
         return tuple(self.length >> (layer + 2) for layer in range(len(self.widths)))
+
+    @property
+    def learns_from(self) -> tuple[bool, bool]:
+        """Whether the run learns from untrimmed videos, and whether from moments (4.3, 4.4)."""
+        return self.variant not in ("0", "M"), self.variant != "star"
+
+    @property
+    def starts(self) -> bool:
+        """Whether the run starts from a model of the untrimmed videos (Algorithm 1, line 1)."""
+        return self.variant in ("full", "A-")
 
     @property
     def transfers(self) -> int:

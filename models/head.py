@@ -105,6 +105,7 @@ class Batch:
             pseudo-classes [B, C + K].
         segments: of methods that learn from times: for each video, borders in snippets, float32 [N_i, 2].
         segment_classes: for each video, the segments' classes, int64 [N_i].
+        trimmed: which of them are one action from end to end, bool [B]; None: none is.
     """
 
     features: Tensor
@@ -112,6 +113,7 @@ class Batch:
     labels: Tensor
     segments: tuple[Tensor, ...] = ()
     segment_classes: tuple[Tensor, ...] = ()
+    trimmed: Tensor | None = None
 
     def to(self, device: str) -> Batch:
         """The same on another device."""
@@ -122,6 +124,7 @@ class Batch:
             labels=self.labels.to(device),
             segments=tuple(of_video.to(device) for of_video in self.segments),
             segment_classes=tuple(of_video.to(device) for of_video in self.segment_classes),
+            trimmed=None if self.trimmed is None else self.trimmed.to(device),
         )
 
 
@@ -134,12 +137,14 @@ class TrainingVideo:
         classes: indices of the labels that occur in it.
         segments: borders in snippets [N, 2], where times are known.
         segment_classes: the segments' classes [N].
+        trimmed: it is a moment, one action of its one class from end to end, and has no segments.
     """
 
     features: NDArray[np.float32]
     classes: tuple[int, ...]
     segments: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     segment_classes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    trimmed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +180,10 @@ class Head(Generic[C]):
             every iteration; the network may be changed, and the updates begin anew after it.
         carry_over: of methods that find what they have not learnt: (outputs of one video as arrays, affinities [C, Q], config)
             -> outputs for Q other classes.
+        draw: of methods that learn from videos of several kinds, in the place of ``sample``: (videos, config, ``rng=``) ->
+            what the next batch is made of, which may be cut out of them.
+        begin: what has to be done to a new network before the first iteration: (network, videos, config, ``start=`` a
+            ``TrainedHead`` to start from or None, ``rng=``, ``hook=``).
     """
 
     name: str
@@ -186,6 +195,8 @@ class Head(Generic[C]):
     steps: Callable[[nn.Module, C], tuple[Step, ...]]
     mine: Callable[..., NDArray[np.bool_] | None] | None = None
     carry_over: Callable[[Any, ArrayLike, C], Any] | None = None
+    draw: Callable[..., list[TrainingVideo]] | None = None
+    begin: Callable[..., None] | None = None
 
     def new_network(self, feature_dim: int, num_classes: int, *, config: C, seed: int) -> nn.Module:
         """An untrained network, in training mode: the same for the same seed, whatever was drawn before."""
@@ -308,6 +319,8 @@ def make_batch(
 ) -> Batch:
     """Videos side by side. Of one that is too long, one stretch is cut out, anywhere with equal chance.
 
+    If its times are known, that stretch has the labels of its own times, and none where nothing happens.
+
     Args:
         videos: B of them.
         num_classes: C.
@@ -328,6 +341,9 @@ def make_batch(
         labels[row, list(video.classes)] = 1
         borders = np.clip(video.segments.reshape(-1, 2) - start, 0, length)
         inside = borders[:, 1] > borders[:, 0]
+        if len(inside):  # its times are known
+            labels[row] = 0
+            labels[row, video.segment_classes[inside]] = 1
         segments.append(torch.from_numpy(borders[inside].astype(np.float32)))
         segment_classes.append(torch.from_numpy(video.segment_classes[inside].astype(np.int64)))
     return Batch(
@@ -336,6 +352,7 @@ def make_batch(
         labels=torch.from_numpy(labels),
         segments=tuple(segments),
         segment_classes=tuple(segment_classes),
+        trimmed=torch.tensor([video.trimmed for video in videos]),
     )
 
 

@@ -21,8 +21,8 @@ What the paper leaves open, or is done otherwise here:
   the one without classification.
 - *On features* a row is that of 16 frames, so windows are of 1 to 32 rows. The background is not drawn but weighted, in each
   batch, so that it counts as much as the paper's draw; the length prior is learnt, see below; all layers are new and learn at
-  fc8's rate. A video of one class whose times are not known is trimmed: its actions are the windows that overlap all of it by
-  more than 0.7, with v = 1, and it has no background. One of several classes teaches nothing.
+  fc8's rate. A trimmed video's actions are the windows that overlap all of it by more than 0.7, with v = 1, and it has no
+  background.
 - *Which sixteen*: every (length / 16)-th step, from the first on.
 - *The video's end*: windows that do not fit are dropped, as in the authors' code. A video shorter than the shortest window is
   one window itself.
@@ -238,7 +238,7 @@ def _labels_of_video(candidates: Tensor, batch: Batch, video: int, config: ScnnC
     """k and v of the windows of one video in a batch [H], [H]."""
     borders, classes = batch.segments[video].cpu().numpy(), batch.segment_classes[video].cpu().numpy()
     ranges, present = candidates.cpu().numpy(), np.flatnonzero(batch.labels[video].cpu().numpy())
-    if len(present) and not len(borders):  # trimmed
+    if batch.trimmed is not None and bool(batch.trimmed[video]):
         labels, _ = assign(ranges, [[0, int(batch.lengths[video])]], present[:1] + 1, config=config)
         labels[(labels == 0) | (len(present) > 1)] = UNUSED
         overlaps = np.ones(len(ranges))

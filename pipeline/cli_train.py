@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from tal_run.extractors.timegrid import Sampling
     from tal_run.models.head import Head
     from tal_run.pipeline.screen import Screen
-    from tal_run.pipeline.training_data import TrainingSet
+    from tal_run.pipeline.training_data import MomentSource, TrainingSet
 
 # as ``models.head.HEADS`` and ``eval.annotations.SUBSETS``, without importing them; a test compares them
 HEAD_NAMES = ("actionbytes", "ahernet", "autoloc", "scnn", "wsad", "wtalc")
 SUBSET_NAMES = ("training", "validation", "testing", "all")
 TOLD = 20  # times in a training
-
-Tell = Callable[[int, Mapping[str, float]], None]
 
 
 @click.command()
@@ -39,10 +37,22 @@ Tell = Callable[[int, Mapping[str, float]], None]
 @click.option(
     "--subset", type=click.Choice(SUBSET_NAMES), help="Videos to learn from. [default: training or, without, validation]"
 )
-@click.option("--features", "folder", required=True, metavar="DIR", help="Features of the videos, in any layout.")
+@click.option("--features", "folder", metavar="DIR", help="Features of the videos, in any layout.")
 @click.option("--fps", type=float, help="Of features that do not say: frames a second ...")
 @click.option("--window", type=float, help="... frames in one window ...")
 @click.option("--stride", type=float, help="... and from window to window.")
+@click.option(
+    "--moments",
+    metavar="PATH",
+    help="Of ahernet and scnn: trimmed clips of one action each: annotations in any form, or Kinetics' or UCF101's lists.",
+)
+@click.option("--moment-features", metavar="DIR", help="Their features. [default: as --features]")
+@click.option(
+    "--moment-classes",
+    metavar="A,B|FILE",
+    help="Actions whose instances in the annotations are cut out as moments, and their times not used otherwise.",
+)
+@click.option("--start-from", metavar="FILE", help="Of ahernet: a head trained with variant=star. [default: trained first]")
 @click.option(
     "-o", "--output", "target", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Write the head there."
 )
@@ -73,10 +83,14 @@ def train(
     data: Path | None,
     annotations: str | None,
     subset: str | None,
-    folder: str,
+    folder: str | None,
     fps: float | None,
     window: float | None,
     stride: float | None,
+    moments: str | None,
+    moment_features: str | None,
+    moment_classes: str | None,
+    start_from: str | None,
     target: Path,
     settings: tuple[str, ...],
     iterations: int | None,
@@ -93,9 +107,10 @@ def train(
     tal-run train --head wtalc --annotations truth.csv --features features -o wtalc.safetensors
     tal-run detect video.mp4 --checkpoint wtalc.safetensors
 
-    wtalc, wsad, autoloc and actionbytes learn from which actions are in which videos (actionbytes from trimmed clips, unless
-    --config regime=weak), scnn and ahernet from their times too. Started again after an interruption, the same command goes on
-    where it was and comes to the same head. Exit status: 0 done, 2 wrong use or a training that cannot go on, 130 stopped.
+    wtalc, wsad and autoloc learn from which actions are in which videos, scnn and ahernet from their times too, and from
+    trimmed moments: ahernet finds actions of which it has seen only moments, learning what surrounds them from others. Started
+    again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
+    wrong use or a training that cannot go on, 130 stopped.
     """
     from tal_run.pipeline.screen import Screen
 
@@ -104,26 +119,37 @@ def train(
         # what is asked for is checked before anything takes time
         values, sampling = _settings(settings), _sampling(fps, window, stride)
         write = stack.enter_context(_tensorboard(tensorboard)) if tensorboard else None
+        _check_moments(head_name, moments, moment_features, moment_classes, start_from)
+        if folder is None and moment_features is None:
+            raise WrongUse("say what to learn from, with --features DIR (`tal-run features` makes them)")
         with display.progress() as hook:
-            truth, names = _truth(dataset, data, annotations, hook)
+            truth, names = _truth(dataset, data, annotations, hook, optional=moments is not None)
 
         from tal_run.extractors.feature_files import FeatureFolder
-        from tal_run.models.head import head_named
-        from tal_run.pipeline import cross_dataset, training, training_data
+        from tal_run.models.head import head_named, load_head
+        from tal_run.pipeline import ahernet_stages, training, training_data
         from tal_run.pipeline.head_config import configured
 
         head = head_named(head_name)
-        config = configured(head, values, iterations=iterations)
-        truth, chosen = training_data.to_learn_from(truth, subset)
-        truth, unseen = cross_dataset.without_unseen(truth, config)
+        configured(head, values, iterations=iterations)
+        chosen = training_data.ALL
+        if truth is not None:
+            truth, chosen = training_data.to_learn_from(truth, subset)
+        start = load_head(start_from) if start_from else None
+        features = FeatureFolder(folder or moment_features or "")
+        source = _source(moments, moment_features or folder, moment_classes, subset)
         with display.progress() as hook:
             found = training_data.read_training_set(
-                truth, FeatureFolder(folder), timed=head.name in training_data.TIMED, sampling=sampling, hook=hook
+                truth, features, timed=head.name in training_data.TIMED, source=source, sampling=sampling, hook=hook
             )
-        config = configured(head, values, iterations=iterations, streams=len(found.needs.streams or ()) or None)
-        if unseen:
-            display.say(f"note: left out what is not to be seen: {', '.join(unseen)}")
-        _say_what_there_is(found, chosen, head, config, display)
+        config = configured(
+            head,
+            values,
+            iterations=iterations,
+            streams=len(found.needs.streams or ()) or None,
+            moment_classes=found.moment_classes,
+        )
+        _say_what_is_not_there(found, display)
         options = training.TrainOptions(
             seed=seed,
             device=device,
@@ -131,14 +157,30 @@ def train(
             tell_every=max(1, config.iterations // TOLD),
             recipe={**names, "subset": chosen},
         )
+        current = [target, config]
+
+        def began(file: Path, config: Any, data: TrainingSet) -> None:
+            current[:] = file, config
+            if file != target:
+                display.say(f"first, {file}, to start from:")
+            _say_what_there_is(data, chosen, head, config, display)
+
+        def tell(iteration: int, losses: Mapping[str, float]) -> None:
+            _tell(display, write, iteration, current[1].iterations, losses)
+
         try:
             with display.progress() as hook:
-                tell = _told(display, config.iterations, write)
-                trained = training.train(target, head, found, config=config, options=options, hook=hook, tell=tell)
+                if head.name == "ahernet":
+                    trained = ahernet_stages.train_ahernet(
+                        target, found, config=config, options=options, start=start, hook=hook, tell=tell, began=began
+                    )
+                else:
+                    began(target, config, found)
+                    trained = training.train(target, head, found, config=config, options=options, hook=hook, tell=tell)
         except training.Interrupted as stopped:
             display.error(
-                f"stopped after {stopped.iteration} of {config.iterations} iterations, which are saved in "
-                f"{training.training_file(target)}: the same command goes on from there"
+                f"stopped after {stopped.iteration} of {current[1].iterations} iterations, which are saved in "
+                f"{training.training_file(current[0])}: the same command goes on from there"
             )
             sys.exit(STOPPED)
     display.say(f"{target}: {trained.head.name}, {len(trained.labels)} actions, {config.iterations} iterations")
@@ -169,11 +211,47 @@ def _sampling(fps: float | None, window: float | None, stride: float | None) -> 
     return Sampling(fps=fps, stride_frames=stride, window_frames=window)
 
 
-def _truth(dataset: str | None, data: Path | None, annotations: str | None, hook: Any) -> tuple[GroundTruth, dict[str, str]]:
-    """What is annotated, and what it is called."""
+def _check_moments(head: str, moments: str | None, features: str | None, classes: str | None, start_from: str | None) -> None:
+    given = {"--moments": moments, "--moment-features": features, "--moment-classes": classes, "--start-from": start_from}
+    for name, value in given.items():
+        if value is not None and head not in (("ahernet",) if name == "--start-from" else ("ahernet", "scnn")):
+            raise WrongUse(f"{head} does not learn from moments: leave out {name}, or take --head ahernet")
+    if features is not None and moments is None:
+        raise WrongUse("--moment-features are those of --moments: give both, or --features alone")
+
+
+def _source(moments: str | None, folder: str | None, classes: str | None, subset: str | None) -> MomentSource:
+    """Where moments come from, as the options say."""
+    from tal_run.eval import moments as forms
+    from tal_run.extractors.feature_files import FeatureFolder
+    from tal_run.pipeline.training_data import MomentSource
+
+    listed = forms.to_learn_from(forms.read_moments(moments), subset) if moments else ()
+    return MomentSource(
+        moments=listed, folder=FeatureFolder(folder) if moments and folder else None, classes=frozenset(_names(classes or ""))
+    )
+
+
+def _names(listed: str) -> list[str]:
+    """Names with commas between them, or one a line in a file."""
+    if listed and Path(listed).is_file():
+        try:
+            text = Path(listed).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise WrongUse(f"{listed} is no list of actions that can be read ({error}): give one a line") from error
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    return [name.strip() for name in listed.split(",") if name.strip()]
+
+
+def _truth(
+    dataset: str | None, data: Path | None, annotations: str | None, hook: Any, *, optional: bool
+) -> tuple[GroundTruth | None, dict[str, str]]:
+    """What is annotated, and what it is called; None: there are moments alone."""
     from tal_run.eval import datasets
     from tal_run.eval.annotations import read
 
+    if optional and dataset is None and annotations is None:
+        return None, {}
     if (dataset is None) == (annotations is None):
         raise WrongUse("say what to learn from, with either --dataset NAME or --annotations PATH")
     if annotations is not None:
@@ -184,30 +262,36 @@ def _truth(dataset: str | None, data: Path | None, annotations: str | None, hook
     return datasets.find(dataset, data, hook=hook).truth(), {"dataset": dataset}
 
 
-def _say_what_there_is(found: TrainingSet, subset: str, head: Head[Any], config: Any, display: Screen) -> None:
-    from tal_run.pipeline.training_data import ALL, some
+def _say_what_is_not_there(found: TrainingSet, display: Screen) -> None:
+    from tal_run.pipeline.training_data import some
 
     if found.missing:
         display.say(f"note: left out {len(found.missing)} videos that have no features: {some(found.missing)}")
     if found.unlabelled:
         display.say(f"note: left out {len(found.unlabelled)} videos that have no actions: {some(found.unlabelled)}")
+
+
+def _say_what_there_is(found: TrainingSet, subset: str, head: Head[Any], config: Any, display: Screen) -> None:
+    from tal_run.pipeline.training_data import ALL
+
     snippets = sum(len(video.features) for video in found.videos)
+    moments = sum(video.trimmed for video in found.videos)
+    kinds = {"videos": len(found.videos) - moments, "moments": moments}
     display.say(
-        f"{head.name} learns {len(found.labels)} actions from {len(found.videos)} videos ({snippets} snippets"
+        f"{head.name} learns {len(found.labels)} actions from "
+        + " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+        + f" ({snippets} snippets"
         + (")" if subset == ALL else f", {subset})")
         + f", for {config.iterations} iterations"
     )
 
 
-def _told(display: Screen, total: int, write: Any | None) -> Tell:
-    def tell(iteration: int, losses: Mapping[str, float]) -> None:
-        listed = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        display.say(f"iteration {iteration} of {total}: {listed}")
-        if write is not None:
-            for name, value in losses.items():
-                write.add_scalar(f"loss/{name}", value, iteration)
-
-    return tell
+def _tell(display: Screen, write: Any | None, iteration: int, total: int, losses: Mapping[str, float]) -> None:
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+    display.say(f"iteration {iteration} of {total}: {listed}")
+    if write is not None:
+        for name, value in losses.items():
+            write.add_scalar(f"loss/{name}", value, iteration)
 
 
 def _tensorboard(folder: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, get_origin, get_type_hints
 
@@ -13,7 +13,14 @@ from tal_run.models.head import Head, _from_json
 from tal_run.pipeline.training_data import TrainingError
 
 
-def configured(head: Head[Any], values: Mapping[str, str], *, iterations: int | None = None, streams: int | None = None) -> Any:
+def configured(
+    head: Head[Any],
+    values: Mapping[str, str],
+    *,
+    iterations: int | None = None,
+    streams: int | None = None,
+    moment_classes: Sequence[int] = (),
+) -> Any:
     """A head's configuration: what the paper has, but for what is given.
 
     Args:
@@ -21,13 +28,15 @@ def configured(head: Head[Any], values: Mapping[str, str], *, iterations: int | 
         values: texts by the names of the configuration's fields; tuples with commas, ``none`` for None.
         iterations: of the training; a method in several parts shares them out as it does by default.
         streams: of the features; what a method that treats them apart takes if ``values`` says nothing else.
+        moment_classes: of which there are moments; likewise.
 
     Raises:
         TrainingError: there is no such field, or it cannot have that value.
     """
     hints = get_type_hints(head.config)
     known = {entry.name for entry in fields(head.config)}
-    changes: dict[str, Any] = {"streams": streams} if streams and "streams" in known else {}
+    usual: dict[str, Any] = {"streams": streams, "moment_classes": tuple(moment_classes)}
+    changes = {name: value for name, value in usual.items() if value and name in known}
     for name, text in values.items():
         if name not in known:
             raise TrainingError(
@@ -42,11 +51,6 @@ def configured(head: Head[Any], values: Mapping[str, str], *, iterations: int | 
         raise TrainingError(f"{head.name} cannot be configured so: {error}") from error
     if config.iterations < 1:
         raise TrainingError(f"{head.name} is to learn for {config.iterations} iterations: give it one at least")
-    if head.name == "ahernet" and config.variant != "star":
-        raise TrainingError(
-            f"AherNet (variant {config.variant}) learns from trimmed moments beside untrimmed videos, and there is no way yet "
-            "to give it any: add --config variant=star, which learns from untrimmed videos alone (AherNet*)"
-        )
     return config
 
 

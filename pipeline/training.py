@@ -18,13 +18,14 @@ given back as it was. Nothing depends on the clock but when something is saved.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
@@ -41,11 +42,9 @@ from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.wire import printable
 from tal_run.models.head import (
-    Batch,
     Head,
     HeadError,
     TrainedHead,
-    TrainingVideo,
     load_head,
     make_batch,
     save_head,
@@ -60,6 +59,8 @@ if TYPE_CHECKING:
 FORMAT = "tal-run training 1"  # the one entry of the metadata
 STEP = "training"
 ENDING = ".training.safetensors"
+# of what a training is, the entries of a head's recipe that say so
+KEPT_AS = {"seed": "seed", "data": "data_sha256", "device": "device", "start": "start_sha256"}
 
 Tell = Callable[[int, Mapping[str, float]], None]
 
@@ -166,7 +167,7 @@ class _State:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         self.iteration = int(card["iteration"])
-        if not 0 < self.iteration < self.config.iterations:
+        if not 0 <= self.iteration < self.config.iterations:
             raise ValueError(f"iteration {self.iteration} of {self.config.iterations}")
 
 
@@ -177,6 +178,7 @@ def train(
     *,
     config: Any,
     options: TrainOptions | None = None,
+    start: TrainedHead | None = None,
     hook: Hook = ignore_progress,
     tell: Tell = _ignore,
 ) -> TrainedHead:
@@ -188,6 +190,7 @@ def train(
         data: what to learn from.
         config: the method's.
         options: seed, device and so on.
+        start: what the method starts from, where it can start from something.
         hook: told of iterations.
         tell: told of the losses, means over the iterations since it was told last.
 
@@ -200,7 +203,7 @@ def train(
     options = options or TrainOptions()
     target = Path(target)
     device = _device(options.device)
-    identity = _identity(head, data, config=config, options=options)
+    identity = _identity(head, data, config=config, options=options, start=start)
     finished = _finished(target, identity)
     if finished:
         training_file(target).unlink(missing_ok=True)  # cut off before it could be removed
@@ -209,8 +212,11 @@ def train(
         torch.manual_seed(options.seed)
         network = head.new_network(data.needs.dim or 0, len(data.labels), config=config, seed=options.seed).to(device)
         state = _State(head=head, config=config, network=network, device=device, rng=np.random.default_rng(options.seed))
-        _resume(target, state, identity)
+        resumed = _resume(target, state, identity)
         saved = _Saved(target, state, data, identity, options)
+        if head.begin and not resumed:
+            head.begin(network, data.videos, config, start=start, rng=state.rng, hook=hook)
+            saved.write()  # it may have taken long
         _learn(state, data, saved, options=options, hook=hook, tell=tell)
         trained = saved.trained()
         network.eval().requires_grad_(False)
@@ -261,9 +267,12 @@ def _iterate(state: _State, data: TrainingSet, labels: np.ndarray[Any, Any]) -> 
     """One iteration; the losses that something in it minimises."""
     try:
         _mine(state, data)
-        chosen = state.head.sample(labels if state.mined is None else state.mined, state.config, rng=state.rng)
-        videos = [data.videos[index] for index in chosen]
-        batch = batch_of(videos, num_classes=len(data.labels), rng=state.rng, max_snippets=state.config.max_snippets)
+        if state.head.draw:
+            videos = state.head.draw(data.videos, state.config, rng=state.rng)
+        else:
+            chosen = state.head.sample(labels if state.mined is None else state.mined, state.config, rng=state.rng)
+            videos = [data.videos[index] for index in chosen]
+        batch = make_batch(videos, num_classes=len(data.labels), rng=state.rng, max_snippets=state.config.max_snippets)
         if state.mined is not None:
             batch = replace(batch, labels=torch.cat([batch.labels, torch.from_numpy(state.mined[chosen]).float()], dim=1))
         losses = update(state.head, state.network, state.steps, batch.to(str(state.device)), config=state.config)
@@ -284,19 +293,6 @@ def _mine(state: _State, data: TrainingSet) -> None:
     mined = state.head.mine(state.network, features, state.config, iteration=state.iteration, rng=state.rng)
     if mined is not None:
         state.mined, state.steps = mined, state.head.steps(state.network, state.config)
-
-
-def batch_of(videos: Sequence[TrainingVideo], *, num_classes: int, rng: np.random.Generator, max_snippets: int | None) -> Batch:
-    """``make_batch``, but a stretch that is cut out of a video whose times are known has the labels of its own times.
-
-    With the whole video's labels and no segment, it would be taken for a trimmed clip of an action.
-    """
-    batch = make_batch(videos, num_classes=num_classes, rng=rng, max_snippets=max_snippets)
-    for row, video in enumerate(videos):
-        if len(video.segments):
-            batch.labels[row] = 0
-            batch.labels[row, batch.segment_classes[row]] = 1
-    return batch
 
 
 def _no_number(what: str, state: _State, saved: _Saved) -> str:
@@ -383,6 +379,7 @@ class _Saved:
             "seed": self.options.seed,
             "device": self.identity["device"],
             "data_sha256": self.data.sha256,
+            "start_sha256": self.identity["start"],
             "videos": len(self.data.videos),
             "watching": self.data.watching,
             "iterations_done": self.state.iteration,
@@ -395,7 +392,9 @@ class _Saved:
         )
 
 
-def _identity(head: Head[Any], data: TrainingSet, *, config: Any, options: TrainOptions) -> dict[str, Any]:
+def _identity(
+    head: Head[Any], data: TrainingSet, *, config: Any, options: TrainOptions, start: TrainedHead | None
+) -> dict[str, Any]:
     """What makes a training the one that it is: with all of it the same, it comes to the same end."""
     identity = {
         "head": head.name,
@@ -404,6 +403,7 @@ def _identity(head: Head[Any], data: TrainingSet, *, config: Any, options: Train
         "data": data.sha256,
         "labels": data.labels,
         "device": torch.device(options.device).type,
+        "start": None if start is None else weights_sha256(start.network),
     }
     return dict(json.loads(json.dumps(identity)))
 
@@ -411,14 +411,15 @@ def _identity(head: Head[Any], data: TrainingSet, *, config: Any, options: Train
 def _identity_of(trained: TrainedHead) -> dict[str, Any]:
     recipe = trained.recipe
     identity = {"head": trained.head.name, "config": asdict(trained.config), "labels": trained.labels}
-    known = {"seed": recipe.get("seed"), "data": recipe.get("data_sha256"), "device": recipe.get("device")}
+    known = {name: recipe.get(key) for name, key in KEPT_AS.items()}
     return dict(json.loads(json.dumps({**identity, **known})))
 
 
 def _check_same(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse to go on with, or to write over, another training."""
     what = next(
-        (name for name in ("head", "seed", "device", "labels", "data", "config") if there.get(name) != wanted[name]), None
+        (name for name in ("head", "seed", "device", "labels", "data", "start", "config") if there.get(name) != wanted[name]),
+        None,
     )
     if what is None:
         return
@@ -428,6 +429,8 @@ def _check_same(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any])
         difference = f"with {name}={old.get(name)} instead of {new.get(name)}"
     elif what in ("data", "labels"):
         difference = "on other features or annotations"
+    elif what == "start":
+        difference = "that started from other weights"
     else:
         difference = f"with {what} {printable(there.get(what))} instead of {wanted[what]}"
     raise TrainingError(
@@ -453,12 +456,21 @@ def _finished(target: Path, identity: Mapping[str, Any]) -> TrainedHead | None:
     return there if is_done(there) else None
 
 
-def _resume(target: Path, state: _State, identity: Mapping[str, Any]) -> None:
-    """Go on where a training was saved, if one was."""
+def weights_sha256(network: nn.Module) -> str:
+    """What tells a network's weights from others."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(np.array(tensor.detach().cpu().numpy(), order="C").data)
+    return digest.hexdigest()
+
+
+def _resume(target: Path, state: _State, identity: Mapping[str, Any]) -> bool:
+    """Go on where a training was saved, if one was; whether it was."""
     path = training_file(target)
     check_writable(path)
     if not path.exists():
-        return
+        return False
     try:
         with safe_open(path, framework="np") as file:
             card = json.loads((file.metadata() or {})[FORMAT])
@@ -473,6 +485,7 @@ def _resume(target: Path, state: _State, identity: Mapping[str, Any]) -> None:
             f"{printable(path)} holds no training that can be gone on with ({printable(str(error), limit=200)}): delete it to "
             "begin anew"
         ) from error
+    return True
 
 
 def _generators(device: torch.device) -> list[int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tal_run.eval.annotations import SUBSETS, GroundTruth, VideoTruth
+from tal_run.eval.moments import Moment
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.feature_record import FeatureRecipe
@@ -43,6 +45,7 @@ class TrainingSet:
             ``settings``), where the features' records say so, all the same.
         missing: annotated videos that have no features.
         unlabelled: videos that were left out as nothing is annotated in them.
+        moment_classes: indices of the classes that moments show, rising; none: there are no moments.
     """
 
     videos: tuple[TrainingVideo, ...]
@@ -52,6 +55,31 @@ class TrainingSet:
     watching: Mapping[str, Any] | None = None
     missing: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    moment_classes: tuple[int, ...] = ()
+
+    def untrimmed(self) -> TrainingSet:
+        """What is left without the moments, and the classes of that."""
+        return _part_of(self, [video for video in self.videos if not video.trimmed])
+
+    def moments(self) -> TrainingSet:
+        """The moments alone, and their classes."""
+        return _part_of(self, [video for video in self.videos if video.trimmed])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentSource:
+    """Where moments come from, beside the untrimmed videos.
+
+    Attributes:
+        moments: clips, or stretches of videos, of one action each.
+        folder: their features; None: there are no such moments.
+        classes: labels in the annotations of the untrimmed videos whose instances are cut out as moments. What is cut out is
+            not part of its video any more; a video in which nothing else happens is left out.
+    """
+
+    moments: tuple[Moment, ...] = ()
+    folder: FeatureFolder | None = None
+    classes: frozenset[str] = frozenset()
 
 
 @dataclass(kw_only=True)
@@ -63,6 +91,7 @@ class _Read:
     labels: tuple[str, ...]
     segments: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     segment_labels: tuple[str, ...] = ()
+    trimmed: bool = False
 
 
 def to_learn_from(truth: GroundTruth, subset: str | None = None) -> tuple[GroundTruth, str]:
@@ -87,19 +116,21 @@ def to_learn_from(truth: GroundTruth, subset: str | None = None) -> tuple[Ground
 
 
 def read_training_set(
-    truth: GroundTruth,
+    truth: GroundTruth | None,
     folder: FeatureFolder,
     *,
     timed: bool,
+    source: MomentSource | None = None,
     sampling: Sampling | None = None,
     hook: Hook = ignore_progress,
 ) -> TrainingSet:
-    """Read the features of all annotated videos that have any.
+    """Read the features of all annotated videos that have any, and of moments.
 
     Args:
-        truth: the videos to learn from.
+        truth: the videos to learn from; None: there are moments alone.
         folder: their features.
         timed: the method learns from times; otherwise it gets none.
+        source: where moments come from, of a method that learns from times; None: there are none.
         sampling: how features made elsewhere lie in time, where nothing there says so.
         hook: told of videos.
 
@@ -107,44 +138,155 @@ def read_training_set(
         TrainingError: there is nothing left to learn from.
         FeatureError, ArrayFileError: features are damaged, or not of one kind.
     """
-    present = set(folder.video_ids)
-    digest, needs, recipes, first = hashlib.sha256(), FeatureNeeds(), _Recipes(), ""
-    read: list[_Read] = []
-    missing: list[str] = []
-    unlabelled: list[str] = []
-    for number, video in enumerate(truth.videos):
-        hook(STEP, completed=number, total=len(truth.videos))
-        name = next((name for name in names_of(video.video_id) if name in present), None)
+    source, videos = source or MomentSource(), () if truth is None else truth.videos
+    _check_classes(source, videos)
+    reader = _Reader(sampling=sampling, hook=hook, total=len(videos) + len({moment.video_id for moment in source.moments}))
+    for video in videos:
+        if not video.instances and not timed:
+            reader.unlabelled(video.video_id, folder)
+        elif features := reader.features(video.video_id, folder, duration_s=video.duration_s):
+            whole = _annotated(features[0], features[1], video, timed=timed)
+            for part in _without_moments(whole, source.classes):
+                reader.keep(part)
+    for video_id, moments in _by_video(source.moments).items():
+        assert source.folder is not None
+        if features := reader.features(video_id, source.folder, duration_s=None):
+            for moment in moments:
+                reader.keep(_moment(features[0], features[1], moment))
+    return reader.whole(f"{printable(folder.path)}")
+
+
+class _Reader:
+    """Videos as they are read, and what they have in common."""
+
+    def __init__(self, *, sampling: Sampling | None, hook: Hook, total: int) -> None:
+        self._sampling, self._hook, self._total = sampling, hook, total
+        self._digest, self._needs, self._recipes, self._first = hashlib.sha256(), FeatureNeeds(), _Recipes(), ""
+        self._read: list[_Read] = []
+        self._missing: list[str] = []
+        self._unlabelled: list[str] = []
+        self._seen = 0
+        self._names: dict[int, set[str]] = {}
+
+    def _find(self, video_id: str, folder: FeatureFolder) -> str | None:
+        self._hook(STEP, completed=self._seen, total=self._total)
+        self._seen += 1
+        if id(folder) not in self._names:
+            self._names[id(folder)] = set(folder.video_ids)
+        name = next((name for name in names_of(video_id) if name in self._names[id(folder)]), None)
         if name is None:
-            missing.append(video.video_id)
-        elif not video.instances and not timed:
-            unlabelled.append(video.video_id)
-        else:
-            features = folder.read(name, sampling=sampling, duration_s=video.duration_s)
-            _check(needs, features, name, first)
-            if not read:
-                needs, first = needs_of(features), name
-            recipes.add(features)
-            read.append(_annotated(name, features, video, timed=timed))
-            _add_to(digest, read[-1])
-    hook(STEP, completed=len(truth.videos), total=len(truth.videos))
-    labels = tuple(sorted({label for video in read for label in video.labels}))
-    if not labels:
-        raise TrainingError(
-            f"there is nothing to learn from in {printable(folder.path)}: of {len(truth.videos)} annotated videos, "
-            f"{len(missing)} have no features there ({some(missing) or 'none'}) and the others no actions: check --features, "
-            "and that its files are called as the videos in the annotations"
+            self._missing.append(video_id)
+        return name
+
+    def unlabelled(self, video_id: str, folder: FeatureFolder) -> None:
+        """Leave out a video in which nothing is annotated."""
+        if self._find(video_id, folder) is not None:
+            self._unlabelled.append(video_id)
+
+    def features(self, video_id: str, folder: FeatureFolder, *, duration_s: float | None) -> tuple[str, Features] | None:
+        """A video's features and what they are called there; None: it has none."""
+        name = self._find(video_id, folder)
+        if name is None:
+            return None
+        features = folder.read(name, sampling=self._sampling, duration_s=duration_s)
+        _check(self._needs, features, name, self._first)
+        if not self._first:
+            self._needs, self._first = needs_of(features), name
+        self._recipes.add(features)
+        return name, features
+
+    def keep(self, video: _Read) -> None:
+        """Learn from it, if there is anything of it."""
+        if len(video.data) or not video.trimmed:
+            self._read.append(video)
+            _add_to(self._digest, video)
+
+    def whole(self, shown: str) -> TrainingSet:
+        """All of it. Raises TrainingError: there is nothing."""
+        self._hook(STEP, completed=self._total, total=self._total)
+        labels = tuple(sorted({label for video in self._read for label in video.labels}))
+        if not labels:
+            raise TrainingError(
+                f"there is nothing to learn from in {shown}: of {self._total} annotated videos, "
+                f"{len(self._missing)} have no features there ({some(self._missing) or 'none'}) and the others no actions: "
+                "check --features, and that its files are called as the videos in the annotations"
+            )
+        index = {label: number for number, label in enumerate(labels)}
+        return TrainingSet(
+            videos=tuple(_numbered(video, index) for video in self._read),
+            labels=labels,
+            needs=self._needs,
+            sha256=self._digest.hexdigest(),
+            watching=self._recipes.watching(),
+            missing=tuple(self._missing),
+            unlabelled=tuple(self._unlabelled),
+            moment_classes=tuple(sorted({index[label] for video in self._read if video.trimmed for label in video.labels})),
         )
-    index = {label: number for number, label in enumerate(labels)}
-    return TrainingSet(
-        videos=tuple(_numbered(video, index) for video in read),
-        labels=labels,
-        needs=needs,
-        sha256=digest.hexdigest(),
-        watching=recipes.watching(),
-        missing=tuple(missing),
-        unlabelled=tuple(unlabelled),
+
+
+def _check_classes(source: MomentSource, videos: Sequence[VideoTruth]) -> None:
+    there = {found.label for video in videos for found in video.instances}
+    if unknown := sorted(source.classes - there):
+        raise TrainingError(
+            f"no video to learn from has {some(unknown)}, which moments were to be cut out of: there are {some(sorted(there))}"
+        )
+
+
+def _without_moments(video: _Read, classes: Collection[str]) -> list[_Read]:
+    """A video as what is left of it without the instances of some classes, and these, as moments."""
+    of_moments = np.array([label in classes for label in video.segment_labels], np.bool_)
+    if not of_moments.any():
+        return [video]
+    moments, left = [], np.ones(len(video.data), np.bool_)
+    for (start, end), label in zip(video.segments[of_moments], np.array(video.segment_labels)[of_moments], strict=True):
+        inside = slice(math.floor(start), math.ceil(end))
+        moments.append(_Read(name=video.name, data=video.data[inside], labels=(str(label),), trimmed=True))
+        left[inside] = False
+    before = np.concatenate([[0], np.cumsum(left)])  # snippets left before each border
+    segments = np.interp(video.segments[~of_moments], np.arange(len(left) + 1), before)
+    real = segments[:, 1] > segments[:, 0]
+    labels = [label for label, gone in zip(video.segment_labels, of_moments, strict=True) if not gone]
+    kept = tuple(label for label, is_real in zip(labels, real, strict=True) if is_real)
+    rest = _Read(
+        name=video.name, data=video.data[left], labels=tuple(sorted({*kept})), segments=segments[real], segment_labels=kept
     )
+    return [rest, *moments] if kept else moments
+
+
+def _by_video(moments: Iterable[Moment]) -> dict[str, list[Moment]]:
+    found: dict[str, list[Moment]] = {}
+    for moment in moments:
+        found.setdefault(moment.video_id, []).append(moment)
+    return found
+
+
+def _moment(name: str, features: Features, moment: Moment) -> _Read:
+    """The snippets of a moment, with those that it only begins or ends in."""
+    data = features.data
+    if moment.start_s is not None and moment.end_s is not None:
+        start, end = seconds_to_borders(features.grid, [moment.start_s, moment.end_s])
+        data = data[math.floor(start) : math.ceil(end)]
+    return _Read(name=name, data=data, labels=(moment.label,), trimmed=True)
+
+
+def _part_of(whole: TrainingSet, videos: Sequence[TrainingVideo]) -> TrainingSet:
+    """Some of the videos, with the classes that occur in them."""
+    there = sorted({kind for video in videos for kind in video.classes})
+    labels, index = tuple(whole.labels[kind] for kind in there), {kind: number for number, kind in enumerate(there)}
+    digest, kept = hashlib.sha256(repr(labels).encode("utf-8", "surrogateescape")), []
+    for video in videos:
+        segments = tuple(index[int(kind)] for kind in video.segment_classes)
+        video = replace(
+            video,
+            classes=tuple(index[kind] for kind in video.classes),
+            segment_classes=np.array(segments, np.int64),
+        )
+        digest.update(repr((video.features.shape, video.classes, segments, video.trimmed)).encode())
+        digest.update(np.ascontiguousarray(video.features, "<f4").data)
+        digest.update(np.ascontiguousarray(video.segments, "<f8").data)
+        kept.append(video)
+    moments = tuple(sorted({kind for video in kept if video.trimmed for kind in video.classes}))
+    return replace(whole, videos=tuple(kept), labels=labels, sha256=digest.hexdigest(), moment_classes=moments)
 
 
 def seconds_to_borders(grid: TimeGrid, seconds: ArrayLike) -> NDArray[np.float64]:
@@ -190,7 +332,8 @@ def _annotated(name: str, features: Features, video: VideoTruth, *, timed: bool)
 
 def _add_to(digest: Any, video: _Read) -> None:
     """Put all that is learnt from a video into a digest."""
-    head = (video.name, video.data.shape, video.labels, video.segment_labels)
+    head: tuple[object, ...] = (video.name, video.data.shape, video.labels, video.segment_labels)
+    head = (*head, "moment") if video.trimmed else head
     digest.update(repr(head).encode("utf-8", "surrogateescape"))
     digest.update(np.ascontiguousarray(video.data, "<f4").data)
     digest.update(np.ascontiguousarray(video.segments, "<f8").data)
@@ -202,6 +345,7 @@ def _numbered(video: _Read, index: Mapping[str, int]) -> TrainingVideo:
         classes=tuple(index[label] for label in video.labels),
         segments=video.segments,
         segment_classes=np.array([index[label] for label in video.segment_labels], np.int64),
+        trimmed=video.trimmed,
     )
 
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
+from tal_run.extractors.features import FeatureNeeds  # noqa: E402
 from tal_run.models.ahernet import (  # noqa: E402
     AUTHORS_CODE,
     HEAD,
     adversarial_losses,
+    best_anchors,
     decode,
     loss,
     match,
@@ -39,12 +41,13 @@ from tal_run.models.ahernet_network import (  # noqa: E402
     resized,
 )
 from tal_run.models.ahernet_training import (  # noqa: E402
-    alternation_step,
     context_loss,
     context_pairs,
+    draw,
     foregrounds,
 )
-from tal_run.models.head import Batch, TrainingVideo, make_batch, to_arrays  # noqa: E402
+from tal_run.models.head import Batch, HeadError, TrainedHead, TrainingVideo, make_batch, to_arrays  # noqa: E402
+from tal_run.models.head import update as update_all  # noqa: E402
 from tal_run.models.postprocess import tiou  # noqa: E402
 
 Array = NDArray[np.float64]
@@ -67,7 +70,7 @@ def made(count: int, kinds: tuple[int, ...], *, seed: int, trimmed: bool = False
         features[start : start + length, kind] += 2
         segments = np.array([[start, start + length]], np.float64)
         if trimmed:
-            videos.append(TrainingVideo(features=features[start : start + length], classes=(kind,)))
+            videos.append(TrainingVideo(features=features[start : start + length], classes=(kind,), trimmed=True))
         else:
             videos.append(
                 TrainingVideo(features=features, classes=(kind,), segments=segments, segment_classes=np.array([kind]))
@@ -360,8 +363,8 @@ def slow_losses(outputs: Any, batch: Batch, config: AherNetConfig) -> dict[str, 
         return math.log(sum(math.exp(value - float(logits[label])) for value in rivals))
 
     for video in range(len(batch.lengths)):
-        timed = len(batch.segments[video]) > 0
-        moment = bool(batch.labels[video].any()) and not timed
+        assert batch.trimmed is not None
+        moment = bool(batch.trimmed[video])
         if moment:
             for logits in outputs.segment[video]:
                 note("segment", negative_log_probability(logits, kinds[video]))
@@ -454,6 +457,7 @@ def test_a_batch_may_lack_videos_or_moments(keep: list[int]) -> None:
         labels=every.labels[keep],
         segments=tuple(every.segments[row] for row in keep),
         segment_classes=tuple(every.segment_classes[row] for row in keep),
+        trimmed=every.trimmed[keep],
     )
     network = a_network()
     named = loss(outputs_of(network, batch), batch, config=TINY)
@@ -616,19 +620,20 @@ def test_foregrounds_are_cut_out_as_moments() -> None:
     assert len(first.segments) == len(second.segments) == 0
 
 
+def alternation(
+    network: AherNet, updates: Any, rows: list[TrainingVideo], config: AherNetConfig, dice: Any
+) -> dict[str, float]:
+    """One iteration of Algorithm 1, of rows that ``draw`` gave."""
+    batch = make_batch(rows, num_classes=CLASSES, rng=dice, max_snippets=config.max_snippets)
+    return update_all(HEAD, network, updates, batch, config=config)
+
+
 def test_an_alternation_learns_from_all_three_kinds() -> None:
-    network = a_network().train()
+    network, dice = a_network().train(), np.random.default_rng(0)
     updates = steps(network, TINY)
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
-    reported = alternation_step(
-        network,
-        updates,
-        videos=made(2, (0, 1), seed=0),
-        moments=made(2, (2, 3), seed=1, trimmed=True),
-        num_classes=CLASSES,
-        config=TINY,
-        rng=np.random.default_rng(0),
-    )
+    rows = draw([*made(4, (0, 1), seed=0), *made(4, (2, 3), seed=1, trimmed=True)], TINY, rng=dice)
+    reported = alternation(network, updates, rows, TINY, dice)
     assert reported.keys() >= {name for update in updates for name in update.minimizes}
     assert all(math.isfinite(value) for value in reported.values())
     still = {name for name, weight in network.state_dict().items() if torch.equal(weight, before[name])}
@@ -667,6 +672,99 @@ def test_context_pairs_are_what_really_surrounds_instances() -> None:
     assert float(context_loss(network, pairs).detach()) == pytest.approx(expected)
     with pytest.raises(ValueError, match="none of the videos has an instance"):
         context_pairs([TrainingVideo(features=video.features, classes=())], config=TINY)
+
+
+def test_a_batch_is_of_both_kinds_and_of_foregrounds() -> None:
+    """None twice, but for chance all equally often; of each untrimmed video one of its instances."""
+    videos = made(6, (0, 1), seed=0) + made(9, (2, 3), seed=1, trimmed=True)
+    names = {id(video.features): number for number, video in enumerate(videos)}
+    dice, counts, config = np.random.default_rng(0), np.zeros(15), replace(TINY, batch_size=8, moment_share=0.75)
+    for _ in range(300):
+        rows = draw(videos, config, rng=dice)
+        assert [row.trimmed for row in rows] == [False] * 2 + [True] * 8
+        own = [names[id(row.features)] for row in (*rows[:2], *rows[4:])]
+        assert len(set(own)) == 8
+        counts[own] += 1
+        for video, cut in zip(rows[:2], rows[2:4], strict=True):
+            assert np.array_equal(cut.features, foregrounds(video)[0].features)
+    assert counts[:6] == pytest.approx(100, abs=35)  # 2 of 6
+    assert counts[6:] == pytest.approx(200, abs=35)  # 6 of 9
+    for variant, trimmed in (("star", {False}), ("M", {True}), ("0", {True})):
+        rows = draw(videos, replace(config, variant=variant), rng=dice)  # type: ignore[arg-type]
+        assert {row.trimmed for row in rows} == trimmed
+
+
+@pytest.mark.parametrize(
+    ("variant", "trimmed", "said"),
+    [
+        ("full", False, "--moments.*variant=star"),
+        ("full", True, "variant=M"),
+        ("M", False, "moments"),
+        ("star", True, "are none"),
+    ],
+)
+def test_a_run_without_what_it_learns_from_says_so(variant: Any, trimmed: bool, said: str) -> None:
+    with pytest.raises(HeadError, match=said):
+        draw(made(4, (0, 1), seed=0, trimmed=trimmed), replace(TINY, variant=variant), rng=np.random.default_rng(0))
+
+
+def test_the_best_anchor_is_foreground_where_it_is_asked_for() -> None:
+    """An instance that lies between anchors has none above 0.8; the one that overlaps it most can stand in for that."""
+    borders = np.array([[0.1, 0.36], [0.75, 0.875]])
+    iou, _, _ = match(borders, [0, 1], config=TINY)
+    best = best_anchors(borders, config=TINY)
+    assert (iou[best] >= iou.max() - 1e-9).sum() == 1  # the second's is its own anchor
+    assert sorted(iou[best]) == pytest.approx(sorted(max(each) for each in overlaps_of(borders)))
+    assert not (iou > 0.8)[:, 1:].any()
+    assert not best_anchors(np.empty((0, 2)), config=TINY).any()
+    network, batch = a_network(), a_batch()
+    outputs = outputs_of(network, batch)
+    strict = replace(TINY, foreground_iou=0.999)
+    plain, more = (loss(outputs, batch, config=replace(strict, best_is_foreground=on)) for on in (False, True))
+    assert float(plain["offset"].detach()) == 0
+    assert float(more["offset"].detach()) > 0
+    assert {name for name in plain if not torch.equal(plain[name], more[name])} == {"offset", "synthetic_offset"}
+
+
+def overlaps_of(borders: Array) -> list[list[float]]:
+    default = anchors(TINY).reshape(-1, 2)
+    return [[slow_iou((c - w / 2, c + w / 2), instance) for c, w in default] for instance in borders.tolist()]
+
+
+def test_ahernet_a_minus_learns_context_before_all_else() -> None:
+    config = replace(TINY, variant="A-", context_iterations=40, learning_rate=1e-2, batch_size=6)
+    videos = made(8, (0, 1), seed=0)
+    pairs, told = context_pairs(videos, config=config), list[float]()
+    after = []
+    for length in (0, 40):
+        network = a_network(config)
+        HEAD.begin(  # type: ignore[misc]
+            network,
+            videos,
+            replace(config, context_iterations=length),
+            start=None,
+            rng=np.random.default_rng(0),
+            hook=lambda step, *, completed, total: told.append(completed),
+        )
+        after.append(float(context_loss(network, pairs).detach()))
+    assert after[1] < 0.4 * after[0]
+    assert told == [0, *range(41)]
+
+
+def a_star(config: AherNetConfig) -> TrainedHead:
+    return TrainedHead(head=HEAD, config=config, network=a_network(config, seed=7), labels=("a",), needs=FeatureNeeds(dim=DIM))
+
+
+def test_a_run_starts_from_a_model_of_its_own_sizes() -> None:
+    star, network = a_star(replace(TINY, variant="star")), a_network()
+    begin = HEAD.begin
+    assert begin is not None
+    begin(network, [], TINY, start=star, rng=np.random.default_rng(0))
+    assert torch.equal(network.stem[0].weight, star.network.stem[0].weight)  # type: ignore[index, union-attr, arg-type]
+    other = a_star(replace(TINY, variant="star", widths=(16, 16, 16, 16)))
+    for start, config, said in ((other, TINY, "widths"), (star, replace(TINY, variant="M"), "starts from nothing")):
+        with pytest.raises(HeadError, match=said):
+            begin(a_network(config), [], config, start=start, rng=np.random.default_rng(0))
 
 
 def test_generators_learn_real_context() -> None:
@@ -780,15 +878,7 @@ def learnt(config: AherNetConfig, videos: list[TrainingVideo], moments: list[Tra
     updates = steps(network, config)
     torch.manual_seed(0)
     for _ in range(iterations):
-        alternation_step(
-            network,
-            updates,
-            videos=[videos[index] for index in dice.permutation(len(videos))[:6]],
-            moments=[moments[index] for index in dice.permutation(len(moments))[:6]],
-            num_classes=CLASSES,
-            config=config,
-            rng=dice,
-        )
+        alternation(network, updates, draw([*videos, *moments], config, rng=dice), config, dice)
     return network.eval()
 
 
@@ -803,7 +893,7 @@ def first_found(network: AherNet, videos: list[TrainingVideo], config: AherNetCo
     return float(np.mean(right)), float(np.mean(overlaps))
 
 
-LEARNING = replace(TINY, stem=(32, 32), widths=(32,) * 4, foreground_iou=0.5, offset_weight=10.0)
+LEARNING = replace(TINY, stem=(32, 32), widths=(32,) * 4, foreground_iou=0.5, offset_weight=10.0, batch_size=12)
 
 
 def test_the_oracle_learns_to_localize_a_step_in_features() -> None:

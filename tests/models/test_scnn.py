@@ -449,8 +449,8 @@ def test_the_weighted_background_is_what_the_draw_is_on_average() -> None:
 
 
 def test_trimmed_videos_are_actions_and_have_no_background() -> None:
-    """Of one class and without times: its long windows are actions with v = 1; of several classes: nothing is."""
-    trimmed = TrainingVideo(features=np.ones((16, 6), np.float32), classes=(1,))
+    """Of one class: its long windows are actions with v = 1; of several classes: nothing is."""
+    trimmed = TrainingVideo(features=np.ones((16, 6), np.float32), classes=(1,), trimmed=True)
     config = replace(FAST, window_frames=(4, 8, 16))
     network = HEAD.new_network(6, 2, config=config, seed=0).eval()
     batch = a_batch([trimmed])

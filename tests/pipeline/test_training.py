@@ -31,7 +31,6 @@ from tal_run.pipeline.training import (  # noqa: E402
     FORMAT,
     Interrupted,
     TrainOptions,
-    batch_of,
     is_done,
     train,
     training_file,
@@ -353,17 +352,13 @@ class TestConfiguration:
             configured(head_named("wtalc"), values)
 
     def test_the_papers_numbers_stand_by_default(self) -> None:
-        for name in set(HEADS) - {"ahernet"}:
+        for name in HEADS:
             assert configured(head_named(name), {}) == head_named(name).config()
 
-    @pytest.mark.parametrize("name", set(ALL_HEADS) - {"ahernet"})
+    @pytest.mark.parametrize("name", ALL_HEADS)
     @pytest.mark.parametrize("iterations", [1, 7, 20, 1000])
     def test_iterations_are_what_was_asked_for(self, name: str, iterations: int) -> None:
         assert configured(head_named(name), {}, iterations=iterations).iterations == iterations
-
-    def test_ahernet_says_what_it_lacks(self) -> None:
-        with pytest.raises(TrainingError, match="add --config variant=star"):
-            configured(head_named("ahernet"), {})
 
 
 class TestData:
@@ -463,7 +458,7 @@ class TestData:
         )
         seen = set()
         for seed in range(60):
-            batch = batch_of([video], num_classes=2, rng=np.random.default_rng(seed), max_snippets=20)
+            batch = make_batch([video], num_classes=2, rng=np.random.default_rng(seed), max_snippets=20)
             start = int(batch.features[0, 0, 0])
             assert batch.labels[0].tolist() == [float(start < 10), float(start + 20 > 90)]
             seen.add(tuple(batch.labels[0].tolist()))
