@@ -1,6 +1,6 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made starter opencv-cuda word-vectors clean
+.PHONY: help install test test-slow lint type format features demo bench bench-made methods starter opencv-cuda word-vectors clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -65,6 +65,9 @@ bench: install ## Measure localization, flow, networks, speed and memory on real
 
 bench-made: install ## Measure the starter in made video, 60 untrimmed videos a look (a quarter of an hour on two cores)
 	$(BIN)/python tests/benchmarks/made_video.py $(ARGS)
+
+methods: install ## Show that the methods do what their papers say: make methods CLIPS=folder (90 minutes on two cores)
+	$(BIN)/python tests/benchmarks/methods.py $(OUT)/methods --clips $(CLIPS) $(ARGS)
 
 # Threads that wait without spinning take turns with what draws and decodes; memory that is kept, in large pages, need not be
 # cleared again for each batch: together a third faster.

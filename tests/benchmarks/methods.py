@@ -14,16 +14,15 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
-from methods_data import SEEDS, Made, Split, sections, watch
+from methods_data import SEEDS, Data, Made, watch
 from methods_numbers import table as table_of_numbers
 from methods_runs import Training, run
-from methods_table import MOMENTS, TIMED, trainings
+from methods_table import trainings
 from methods_tables import tables
 
 PART_FILES = 8  # a worker watches so many videos before it takes more
@@ -43,8 +42,8 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     print(table_of_numbers(), flush=True)
     prepare(options.out, workers=options.workers)
-    wanted = [t for t in trainings(options.on) if not options.only or any(o.lower() in t.method.lower() for o in options.only)]
-    results = run_all(options.out, wanted, seeds, workers=options.workers)
+    wanted = [t for t in trainings() if not options.only or any(o.lower() in t.method.lower() for o in options.only)]
+    results = run_all(options.out, wanted, seeds, workers=options.workers, on=options.on)
     text = tables(results, on=options.on)
     (options.out / f"methods_{options.on}.md").write_text(table_of_numbers() + "\n\n" + text, encoding="utf-8")
     print(text)
@@ -77,39 +76,32 @@ def watch_some(out: Path, part: str, files: list[Path]) -> list[str]:
 
 
 @cache
-def data_in(out: Path) -> dict[str, Split]:
-    """In a worker: all splits by name."""
-    made = Made(out)
-    found = {part: made.split(part) for part in ("training", "validation", "test")}
-    labels = found["training"].labels
-    for part in ("training", "validation", "test"):
-        found[part] = found[part].limited_to(labels)
-        found[f"{part} of moments"] = sections(found[part], MOMENTS)
-        found[f"{part} with times"] = sections(found[part], TIMED)
-    found["clips"] = made.clips()
-    return found
+def data_in(out: Path) -> Data:
+    """In a worker: all there is, read once."""
+    return Data(out)
 
 
 # ---- runs ----
 
 
-def run_all(out: Path, wanted: list[Training], seeds: list[int], *, workers: int) -> list[Path]:
+def run_all(out: Path, wanted: list[Training], seeds: list[int], *, workers: int, on: str) -> list[Path]:
     """Every training with every seed; the results' files."""
     tasks = [(training, seed) for seed in seeds for training in wanted]
     files: list[Path] = []
     began_s = time.monotonic()
     with pool(workers) as workers_:
-        futures = {workers_.submit(run_one, out, training, seed): (training, seed) for training, seed in tasks}
+        futures = {workers_.submit(run_one, out, training, seed, on): (training, seed) for training, seed in tasks}
         for number, future in enumerate(as_completed(futures), start=1):
             training, seed = futures[future]
             files += future.result()
-            say(f"{number} of {len(tasks)}, {time.monotonic() - began_s:.0f} s: {training.method} {list(training.rows)[0]} {seed}")
+            done = f"{number} of {len(tasks)}, {time.monotonic() - began_s:.0f} s"
+            say(f"{done}: {training.method} {next(iter(training.rows))} {seed}")
     return files
 
 
-def run_one(out: Path, training: Training, seed: int) -> list[Path]:
+def run_one(out: Path, training: Training, seed: int, on: str) -> list[Path]:
     """In a worker: one training and its rows."""
-    return run(out, training, seed, data_in(out).__getitem__)
+    return run(out, training, seed, data_in(out), on=on)
 
 
 def pool(workers: int) -> ProcessPoolExecutor:

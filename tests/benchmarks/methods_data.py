@@ -1,9 +1,9 @@
 """Data for ``methods.py``: made video of the street look with the starter's features, and what is cut out of it.
 
-    SEEDS                 training, validation and test videos, and trimmed clips: a seed each, so nothing is in two of them
-    videos(part)          untrimmed videos with their truth and features, as a ``TrainingSet`` or as ``Split`` to be tested on
-    clips()               trimmed clips of one action each, and of background
-    sections(split, of)   what is left of videos where only actions of some classes occur (AherNet's two sets of videos)
+    SEEDS      training, validation and test videos, and trimmed clips: a seed each, so nothing is in two of them
+    Made       draws them and watches them; a part is a ``Split``, to be learnt from or tested on
+    sections   what is left of videos where only actions of some classes occur (AherNet's two sets of videos)
+    Data       all that ``methods_table.py`` learns from and tests on, by name
 
 Why the street look: the starter learnt all twelve labels from the stadium look, other seeds, and there its features part them
 almost by a straight line, so that every method would do equally well. It has never seen the street, where a linear classifier
@@ -13,9 +13,9 @@ has something to do. Its logits are not used, its 256 features are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,12 @@ from tal_run.pipeline.training_data import TrainingSet, seconds_to_borders
 
 LOOK = "street"
 SEEDS = {"training": 301, "validation": 302, "test": 303, "clips": 304}
-VIDEOS = {"training": 120, "validation": 30, "test": 60}
-CLIPS = 216
+VIDEOS = {"training": 90, "validation": 24, "test": 48}
+CLIPS = 180
+# AherNet: every other class is known by moments alone
+MOMENTS = ("cartwheel", "diving", "high jump", "jumping jacks", "punching", "squat")
+# zero-shot: never seen, each with something like it among the rest
+UNSEEN = ("high jump", "soccer kick", "squat", "waving")
 LEAST_SECTION_S = 3.0
 
 
@@ -81,9 +85,7 @@ class Split:
     def training_set(self, *, timed: bool) -> TrainingSet:
         """To learn from; without times, videos of which nothing is known are left out, as ``read_training_set`` does."""
         return TrainingSet(
-            videos=tuple(
-                learnt(video, self.labels, timed=timed) for video in self.videos if timed or video.truth.instances
-            ),
+            videos=tuple(learnt(video, self.labels, timed=timed) for video in self.videos if timed or video.truth.instances),
             labels=self.labels,
             needs=needs_of(self.videos[0].features),
             sha256=hashlib.sha256(f"{self.sha256} {timed}".encode()).hexdigest(),
@@ -235,10 +237,77 @@ def _cut(video: Watched, start: int, end: int, name: str) -> Watched:
     return Watched(truth=truth, features=replace(video.features, data=video.features.data[start:end], grid=cut))
 
 
-def by_label(split: Split) -> Mapping[str, int]:
-    """How many instances each class has."""
-    counts = dict.fromkeys(split.labels, 0)
-    for video in split.videos:
-        for instance in video.truth.instances:
-            counts[instance.label] += 1
-    return counts
+# ---- everything by name ----
+
+
+class Data:
+    """What there is to learn from and to test on, by the names that ``methods_table.py`` gives it.
+
+    Args:
+        folder: of ``Made``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._made = Made(folder)
+        self.split, self.learn = cache(self._split), cache(self._learn)
+
+    def _split(self, name: str) -> Split:
+        """``test`` and so on: untrimmed videos; behind a slash, which classes of it, ``moments`` or ``unseen``.
+
+        ``moments``: sections in which nothing else happens. ``unseen``: whole videos, in which other things happen, too.
+        """
+        part, _, kind = name.partition("/")
+        if part == "clips":
+            return self._made.clips()
+        whole = self._made.split(part)
+        match kind:
+            case "moments":
+                return sections(whole, MOMENTS)
+            case "times":
+                return sections(whole, set(whole.labels) - set(MOMENTS))
+            case "unseen":
+                return whole.limited_to(UNSEEN)
+        return whole
+
+    def _learn(self, name: str) -> TrainingSet:
+        """A training set.
+
+        ``labels``, ``times``: the training videos, with what is in them or when. ``clips``: trimmed, one label each; without
+        the classes to be found later, ``seen clips``. ``times of moments``: sections of the training videos, for the oracle;
+        ``times of the rest``: those with the other classes.
+        ``moments``: clips of one half of the classes, and sections of the training videos with the other half, with times.
+        """
+        match name:
+            case "labels" | "times":
+                return self.split("training").training_set(timed=name == "times")
+            case "times of moments":
+                return self.split("training/moments").training_set(timed=True)
+            case "times of the rest":
+                return self.split("training/times").training_set(timed=True)
+            case "clips" | "seen clips":
+                there = self.split("clips").labels
+                return self._clips([label for label in there if name == "clips" or label not in UNSEEN])
+        return _with_moments(self.split("training/times"), self._clips(MOMENTS))
+
+    def _clips(self, labels: Collection[str]) -> TrainingSet:
+        every = self.split("clips")
+        kept = tuple(v for v in every.videos if any(i.label in labels for i in v.truth.instances))
+        return Split(videos=kept, labels=tuple(sorted(labels))).training_set(timed=False)
+
+
+def _with_moments(timed: Split, clips: TrainingSet) -> TrainingSet:
+    """Untrimmed videos with times and, of other classes, moments."""
+    labels = tuple(sorted({*timed.labels, *clips.labels}))
+    videos = [learnt(video, labels, timed=True) for video in timed.videos]
+    index = [labels.index(label) for label in clips.labels]
+    videos += [
+        TrainingVideo(features=video.features, classes=tuple(index[kind] for kind in video.classes), trimmed=True)
+        for video in clips.videos
+    ]
+    return TrainingSet(
+        videos=tuple(videos),
+        labels=labels,
+        needs=clips.needs,
+        sha256=hashlib.sha256(f"{timed.sha256} {clips.sha256}".encode()).hexdigest(),
+        moment_classes=tuple(sorted(index)),
+    )

@@ -11,22 +11,23 @@ import ast
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from methods_data import Split
+from methods_data import Data, Split
 
 from tal_run.eval import evaluate
-from tal_run.eval.annotations import GroundTruth
 from tal_run.eval.protocols import PROTOCOLS, TENTHS
 from tal_run.extractors.features import Features
 from tal_run.extractors.files import written_whole
 from tal_run.models import Detection
 from tal_run.models.head import Found, TrainedHead, head_named
+from tal_run.pipeline.ahernet_stages import train_ahernet
 from tal_run.pipeline.training import TrainOptions, train
+from tal_run.pipeline.training_data import TrainingSet
 
 MODELS = Path(__file__).parents[2] / "models"
 # what all heads rest on; a method's own files begin with its name
@@ -45,11 +46,15 @@ class Row:
         changes: of the configuration with which the head was trained.
         localize: what finds; None: ``TrainedHead.localize``.
         how: what ``localize`` does, for its result's name.
+        method: in the table, where it is not the training's.
+        each_overlap: ``evaluation_tiou`` is the overlap that is judged by, so there are detections for each (S-CNN, 3.3).
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     localize: Localize | None = None
     how: str = ""
+    method: str | None = None
+    each_overlap: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,21 +65,23 @@ class Training:
         method: as the table has it.
         head: its name in ``HEADS``.
         config: of the head.
-        timed: it learns from times.
+        learn: what it learns from, as ``Data`` calls it.
         rows: by their names in the table.
-        train: ``data`` holds splits by name; None: ``pipeline.training.train`` on ``split``.
-        split: the data to learn from, and ...
-        test: ... those to be tested on, names that ``data`` knows.
+        test: what it is tested on; ``{}`` stands for test or validation.
+        fit: completes the configuration by what is known of the training videos' times.
     """
 
     method: str
     head: str
     config: Any
-    timed: bool
+    learn: str
     rows: Mapping[str, Row]
-    split: str = "training"
-    test: str = "test"
-    train: Callable[[Training, Callable[[str], Split], int], TrainedHead] | None = None
+    test: str = "{}"
+    fit: Callable[[Any, TrainingSet], Any] | None = None
+
+    def fitted(self, data: Data) -> Training:
+        """The same with a complete configuration."""
+        return self if self.fit is None else replace(self, config=self.fit(self.config, data.learn("times")), fit=None)
 
 
 def sources(head: str) -> str:
@@ -94,65 +101,75 @@ def code_of(path: Path) -> str:
     return ast.dump(tree)
 
 
-def names_of(training: Training, seed: int, learnt_from: str) -> str:
-    """The name of what was learnt."""
-    card = [training.head, asdict(training.config), seed, learnt_from, sources(training.head)]
+def name_of(training: Training, seed: int, data: Data) -> str:
+    """The name of what is learnt."""
+    card = [training.head, asdict(training.config), seed, data.learn(training.learn).sha256, sources(training.head)]
+    return f"{training.head}_{digest_of(card)}"
+
+
+def result_file(folder: Path, training: Training, row: Row, seed: int, data: Data, *, on: str) -> Path:
+    """Where a result is kept."""
+    card = [name_of(training, seed, data), dict(row.changes), row.how, row.each_overlap]
+    card.append(data.split(training.test.format(on)).sha256)
+    return folder / "runs" / f"{training.head}_{digest_of(card)}.json"
+
+
+def digest_of(card: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(card, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
-def result_file(folder: Path, training: Training, row: str, seed: int, data: Callable[[str], Split]) -> Path:
-    """Where a result is kept."""
-    name = names_of(training, seed, data(training.split).sha256 + str(training.timed))
-    entry = training.rows[row]
-    card = [name, dict(entry.changes), entry.how, data(training.test).sha256]
-    digest = hashlib.sha256(json.dumps(card, sort_keys=True, default=str).encode()).hexdigest()[:20]
-    return folder / "runs" / f"{training.head}_{digest}.json"
-
-
-def run(folder: Path, training: Training, seed: int, data: Callable[[str], Split]) -> list[Path]:
+def run(folder: Path, training: Training, seed: int, data: Data, *, on: str) -> list[Path]:
     """Train, unless it is done, and test every row; the results' files."""
-    files = {row: result_file(folder, training, row, seed, data) for row in training.rows}
+    training = training.fitted(data)
+    files = {name: result_file(folder, training, row, seed, data, on=on) for name, row in training.rows.items()}
     if all(file.is_file() for file in files.values()):
         return list(files.values())
-    began_s = time.process_time()
-    trained = learn(folder, training, seed, data)
-    took_s = time.process_time() - began_s
-    test = data(training.test)
-    for row, file in files.items():
+    torch.set_num_threads(1)
+    trained, test = learnt(folder, training, seed, data), data.split(training.test.format(on))
+    for name, file in files.items():
         if file.is_file():
             continue
-        found = find(trained, training.rows[row], test)
+        row = training.rows[name]
+        began_s = time.process_time()
         card = {
-            "method": training.method,
-            "row": row,
+            "method": row.method or training.method,
+            "row": name,
             "seed": seed,
             "config": asdict(training.config),
-            "changes": dict(training.rows[row].changes),
-            "cpu_s": round(took_s, 1),
-            "scores": judged(test.truth, found),
+            "changes": dict(row.changes),
+            "learnt_from": training.learn,
+            "scores": judged(trained, row, test),
+            "test_s": round(time.process_time() - began_s, 1),
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as part:
-            part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
     return list(files.values())
 
 
-def learn(folder: Path, training: Training, seed: int, data: Callable[[str], Split]) -> TrainedHead:
+def learnt(folder: Path, training: Training, seed: int, data: Data) -> TrainedHead:
     """The trained head; what was begun goes on."""
-    torch.set_num_threads(1)
-    if training.train is not None:
-        return training.train(training, data, seed)
-    learnt_from = data(training.split).training_set(timed=training.timed)
-    target = folder / "heads" / f"{training.head}_{names_of(training, seed, learnt_from.sha256)}.safetensors"
+    target = folder / "heads" / f"{name_of(training, seed, data)}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
-    return train(target, head_named(training.head), learnt_from, config=training.config, options=TrainOptions(seed=seed))
+    head, options = head_named(training.head), TrainOptions(seed=seed)
+    videos, config = data.learn(training.learn), training.config
+    if training.head != "ahernet":
+        return train(target, head, videos, config=config, options=options)
+    start = None
+    if config.starts:  # line 1 of Algorithm 1: one model for all runs that start from it
+        first = replace(training, config=replace(config, variant="star"), learn="times of the rest")
+        start = learnt(folder, first, seed, data)
+    if all(config.learns_from):
+        config = replace(config, moment_classes=videos.moment_classes)
+    return train_ahernet(target, videos, config=config, options=options, start=start)
 
 
-def find(trained: TrainedHead, row: Row, split: Split) -> dict[str, list[Detection]]:
-    """Actions in all videos of a split."""
+def found_in(trained: TrainedHead, row: Row, split: Split) -> dict[str, list[Detection]]:
+    """Actions in all videos of a split; only of its classes."""
     changed = replace(trained, config=replace(trained.config, **row.changes))
     localize = row.localize or TrainedHead.localize
-    return {video.truth.video_id: localize(changed, video.features) for video in split.videos}
+    found = {video.truth.video_id: localize(changed, video.features) for video in split.videos}
+    return {name: [each for each in several if each.label in split.labels] for name, several in found.items()}
 
 
 def detections_of(trained: TrainedHead, features: Features, found: Found) -> list[Detection]:
@@ -165,12 +182,16 @@ def detections_of(trained: TrainedHead, features: Features, found: Found) -> lis
     ]
 
 
-def judged(truth: GroundTruth, found: Mapping[str, list[Detection]]) -> dict[str, Any]:
+def judged(trained: TrainedHead, row: Row, split: Split) -> dict[str, Any]:
     """mAP at tIoU 0.1 to 0.7 under every protocol that takes any classes, and over frames."""
-    scores: dict[str, Any] = {}
-    for name in NAMED:
-        result = evaluate(truth, found, protocol=name, tiou_thresholds=TENTHS, subset="testing")
-        scores[name] = [round(result.map[tiou], 5) for tiou in TENTHS]
-        if result.frame_map is not None:
-            scores["frames"] = round(result.frame_map, 5)
+    tious: Sequence[tuple[float, ...]] = [(tiou,) for tiou in TENTHS] if row.each_overlap else [TENTHS]
+    scores: dict[str, Any] = {name: [] for name in NAMED}
+    for several in tious:
+        chosen = replace(row, changes={**row.changes, "evaluation_tiou": several[0]}) if row.each_overlap else row
+        found = found_in(trained, chosen, split)
+        for name in NAMED:
+            result = evaluate(split.truth, found, protocol=name, tiou_thresholds=several, subset="testing")
+            scores[name] += [round(result.map[tiou], 5) for tiou in several]
+            if result.frame_map is not None and 0.5 in several:
+                scores["frames"] = round(result.frame_map, 5)
     return scores

@@ -51,15 +51,17 @@ def spread(numbers: NDArray[np.float64]) -> str:
 
 def overview(rows: Rows, protocols: Sequence[str], *, on: str) -> str:
     """One line a row: mAP at tIoU 0.5 under all protocols, the mean of 0.1 to 0.7, over frames."""
+    others = [protocol for protocol in protocols if protocol != FIRST]
+    heads = [*(f"{tiou:g}" for tiou in TENTHS), "mean", *(f"`{protocol}` 0.5" for protocol in others), "frames"]
     lines = [
-        f"| method | | {' | '.join(f'{t:g}' for t in TENTHS)} | mean | {' | '.join(f'`{p}` 0.5' for p in protocols if p != FIRST)} | frames |",
+        f"| method | | {' | '.join(heads)} |",
         "|" + "---|" * (len(TENTHS) + len(protocols) + 3),
     ]
     for (method, row), cards in rows.items():
         first = values(cards, FIRST)
         cells = [spread(first[:, column]) for column in range(len(TENTHS))]
         cells.append(f"**{spread(first.mean(axis=1))}**")
-        cells += [spread(values(cards, protocol)[:, AT_HALF]) for protocol in protocols if protocol != FIRST]
+        cells += [spread(values(cards, protocol)[:, AT_HALF]) for protocol in others]
         cells.append(spread(100 * np.array([card["scores"]["frames"] for card in cards])))
         lines.append(f"| {method} | {row} | {' | '.join(cells)} |")
     return f"### All, {on}\n\n" + "\n".join(lines)
