@@ -18,12 +18,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from methods_data import SEEDS, Data, Made, watch
 from methods_numbers import table as table_of_numbers
-from methods_runs import Training, run
-from methods_table import trainings
-from methods_tables import tables
+from methods_real import BACKBONE, COUNTS, QUERIES, WINDOWS, Asker, compose_real
+from methods_runs import Training, add_scores, digest_of, run, sources, write_card
+from methods_table import on_real, trainings
+from methods_tables import table_of_real, tables
+
+from tal_run.extractors.backbone import WindowConfig
 
 PART_FILES = 8  # a worker watches so many videos before it takes more
 
@@ -42,10 +46,23 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     print(table_of_numbers(), flush=True)
     prepare(options.out, workers=options.workers)
-    wanted = [t for t in trainings() if not options.only or any(o.lower() in t.method.lower() for o in options.only)]
-    results = run_all(options.out, wanted, seeds, workers=options.workers, on=options.on)
-    text = tables(results, on=options.on)
-    (options.out / f"methods_{options.on}.md").write_text(table_of_numbers() + "\n\n" + text, encoding="utf-8")
+    has_real = options.clips is not None and (options.clips / "fight_surv" / "videos.txt").is_file()
+    if has_real:
+        prepare_real(options.out, options.clips, workers=options.workers)
+    elif options.clips:
+        say(f"there are no clips of fights in {options.clips}: no real video")
+
+    def wanted(every: list[Training]) -> list[Training]:
+        return [t for t in every if not options.only or any(only.lower() in t.method.lower() for only in options.only)]
+
+    parts = [table_of_numbers()]
+    made = run_all(options.out, wanted(trainings()), seeds, workers=options.workers, on=options.on)
+    parts.append(tables(made, on=options.on))
+    if has_real and options.on == "test":
+        found = run_all(options.out, wanted(on_real()), seeds, workers=options.workers, on=options.on)
+        parts.append(table_of_real([*found, ask(options.out)]))
+    text = "\n\n".join(parts)
+    (options.out / f"methods_{options.on}.md").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 
@@ -58,21 +75,37 @@ def prepare(out: Path, *, workers: int) -> None:
     for part in SEEDS:
         made.make(part)
         say(f"{part}: videos made")
+    watch_all(out, {part: made.files(part) for part in SEEDS}, workers=workers, backbone="starter")
+
+
+def prepare_real(out: Path, clips: Path, *, workers: int) -> None:
+    """Compose and watch all real video."""
+    with pool(workers) as workers_:
+        folders = {part: out / "real" / part for part in COUNTS}
+        for future in [workers_.submit(compose_real, folder, part, clips=clips) for part, folder in folders.items()]:
+            future.result()
+    say("real video composed")
+    files = {f"real_{part}": sorted(folder.glob("*.mp4")) for part, folder in folders.items()}
+    watch_all(out, files, workers=workers, backbone=BACKBONE, windows=WINDOWS)
+
+
+def watch_all(
+    out: Path, files: dict[str, list[Path]], *, workers: int, backbone: str, windows: WindowConfig | None = None
+) -> None:
+    """Features of all videos of all parts."""
     jobs = [
-        (out, part, files[first : first + PART_FILES])
-        for part in SEEDS
-        for files in [made.files(part)]
-        for first in range(0, len(files), PART_FILES)
+        (part, these[first : first + PART_FILES]) for part, these in files.items() for first in range(0, len(these), PART_FILES)
     ]
     with pool(workers) as workers_:
-        for number, kinds in enumerate(as_completed([workers_.submit(watch_some, *job) for job in jobs]), start=1):
+        futures = [workers_.submit(watch_some, out, *job, backbone=backbone, windows=windows) for job in jobs]
+        for number, kinds in enumerate(as_completed(futures), start=1):
             if "made" in kinds.result():
-                say(f"features: {number} of {len(jobs)} parts")
+                say(f"features of {backbone}: {number} of {len(jobs)} parts")
 
 
-def watch_some(out: Path, part: str, files: list[Path]) -> list[str]:
+def watch_some(out: Path, part: str, files: list[Path], *, backbone: str, windows: WindowConfig | None) -> list[str]:
     """In a worker: features of some videos."""
-    return list(watch(out, part, files))
+    return list(watch(out, part, files, backbone=backbone, windows=windows))
 
 
 @cache
@@ -102,6 +135,19 @@ def run_all(out: Path, wanted: list[Training], seeds: list[int], *, workers: int
 def run_one(out: Path, training: Training, seed: int, on: str) -> list[Path]:
     """In a worker: one training and its rows."""
     return run(out, training, seed, data_in(out), on=on)
+
+
+def ask(out: Path) -> Path:
+    """The zero-shot query on the real test videos."""
+    split = data_in(out).split("real/test")
+    file = out / "runs" / f"query_{digest_of([split.sha256, QUERIES, sources('actionbytes')])}.json"
+    if not file.is_file():
+        asker, scores = Asker(), dict[str, Any]()
+        found = {video.truth.video_id: asker(video.features) for video in split.videos}
+        add_scores(scores, found, split)
+        card = {"method": "query", "row": "nothing learnt from these videos", "seed": 0, "scores": scores}
+        write_card(file, card)
+    return file
 
 
 def pool(workers: int) -> ProcessPoolExecutor:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tal_run.eval.annotations import GroundTruth, Instance, Stretch, VideoTruth, read_clips
 from tal_run.eval.synthetic import synthesize
+from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.features import Features
 from tal_run.extractors.timegrid import TimeGrid
@@ -146,14 +147,23 @@ class Made:
         return Split(videos=tuple(videos), labels=tuple(sorted({i.label for v in videos for i in v.truth.instances})))
 
 
-def watch(folder: Path, part: str, files: list[Path]) -> Iterator[str]:
-    """Features of files by the starter, those that are not there yet; says what it did about each."""
-    from tal_run.extractors.starter import Starter
+def real(folder: Path, part: str) -> Split:
+    """Real video; it is composed and watched already."""
+    from methods_real import read_real
+
+    truth, features = read_real(folder / "real" / part, part), FeatureFolder(folder / "features" / f"real_{part}")
+    videos = tuple(Watched(truth=video, features=features.read(video.video_id)) for video in truth.videos)
+    return Split(videos=videos, labels=labels_of(truth))
+
+
+def watch(folder: Path, part: str, files: list[Path], *, backbone: str, windows: WindowConfig | None = None) -> Iterator[str]:
+    """Features of files, those that are not there yet; says what it did about each."""
+    from tal_run.extractors import create_backbone
     from tal_run.pipeline.feature_batch import FeatureBatch
 
     target = folder / "features" / part
     target.mkdir(parents=True, exist_ok=True)
-    batch = FeatureBatch(FeatureFolder(target, layout="tal-run"), backbone=Starter())
+    batch = FeatureBatch(FeatureFolder(target, layout="tal-run"), backbone=create_backbone(backbone), windows=windows)
     for file in files:
         yield batch.make(str(file), file.stem).kind
 
@@ -248,17 +258,20 @@ class Data:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._made = Made(folder)
+        self._folder, self._made = folder, Made(folder)
         self.split, self.learn = cache(self._split), cache(self._learn)
 
     def _split(self, name: str) -> Split:
         """``test`` and so on: untrimmed videos; behind a slash, which classes of it, ``moments`` or ``unseen``.
 
         ``moments``: sections in which nothing else happens. ``unseen``: whole videos, in which other things happen, too.
+        ``real/test`` and ``real/training``: real video.
         """
         part, _, kind = name.partition("/")
         if part == "clips":
             return self._made.clips()
+        if part == "real":
+            return real(self._folder, kind)
         whole = self._made.split(part)
         match kind:
             case "moments":
@@ -275,9 +288,12 @@ class Data:
         ``labels``, ``times``: the training videos, with what is in them or when. ``clips``: trimmed, one label each; without
         the classes to be found later, ``seen clips``. ``times of moments``: sections of the training videos, for the oracle;
         ``times of the rest``: those with the other classes.
+        ``real labels``, ``real times``: real video.
         ``moments``: clips of one half of the classes, and sections of the training videos with the other half, with times.
         """
         match name:
+            case "real labels" | "real times":
+                return self.split("real/training").training_set(timed=name == "real times")
             case "labels" | "times":
                 return self.split("training").training_set(timed=name == "times")
             case "times of moments":

@@ -23,8 +23,12 @@ from compose import CARS, CORRIDOR, Frames, Stretch, _length_s, _pictures, write
 
 from tal_run.eval.annotations import GroundTruth, Instance, VideoTruth
 from tal_run.extractors.backbone import WindowConfig
+from tal_run.extractors.features import Features
+from tal_run.models import Detection
+from tal_run.pipeline import DetectConfig, Detector
 
 SEED = 401
+BACKBONE = "movinet-a0-stream"
 COUNTS = {"training": 60, "test": 40}
 FIGHT = "fight"
 # of 44 videos on the list, whose fights make up about two thirds
@@ -100,6 +104,12 @@ def compose_real(folder: Path, part: str, *, clips: Path) -> GroundTruth:
         with part_file.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
         part_file.rename(truth_file)
+    return read_real(folder, part)
+
+
+def read_real(folder: Path, part: str) -> GroundTruth:
+    """What is true of the videos that are there."""
+    truth_file = folder / "truth.csv"
     videos: dict[str, list[tuple[str, float, float]]] = {}
     with truth_file.open(newline="", encoding="utf-8") as file:
         for name, label, start, end in csv.reader(file):
@@ -151,3 +161,18 @@ def _quiet(dice: random.Random, here: Sequence[Source], part: str, clips: Path) 
 
 def _joined(clips: Path, paths: Sequence[str]) -> Frames:
     return chain.from_iterable(_pictures(clips / path, 0.0, _length_s(clips / path)) for path in paths)
+
+
+class Asker:
+    """The zero-shot query: MoViNet's Kinetics-600 scores, word vectors and ActionBytes, nothing learnt from these videos."""
+
+    def __init__(self) -> None:
+        self._detector = Detector(DetectConfig(backbone=BACKBONE, windows=WINDOWS))
+        self._matches = self._detector.match(QUERIES)
+
+    def __call__(self, features: Features) -> list[Detection]:
+        """What the four names of the actions find in a video."""
+        return self._detector.find(features, self._matches)
+
+
+QUERIES = [FIGHT, *OTHERS["test"]]

@@ -33,6 +33,7 @@ MODELS = Path(__file__).parents[2] / "models"
 # what all heads rest on; a method's own files begin with its name
 SHARED = ("head.py", "postprocess.py", "thresholds.py")
 ALSO = {"wsad": ("wtalc.py",), "autoloc": ("wtalc.py",), "actionbytes": ("wtalc.py",)}
+CLASSES_BY = "activitynet"  # the protocol by which classes are told apart
 NAMED = [name for name, protocol in PROTOCOLS.items() if protocol.labels is None]  # mexaction2 knows two classes of its own
 
 Localize = Callable[[TrainedHead, Features], list[Detection]]
@@ -141,10 +142,15 @@ def run(folder: Path, training: Training, seed: int, data: Data, *, on: str) -> 
             "scores": judged(trained, row, test),
             "test_s": round(time.process_time() - began_s, 1),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(file) as part:
-            part.write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
+        write_card(file, card)
     return list(files.values())
+
+
+def write_card(file: Path, card: Mapping[str, Any]) -> None:
+    """Keep a result, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(file) as part:
+        part.write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def learnt(folder: Path, training: Training, seed: int, data: Data) -> TrainedHead:
@@ -183,15 +189,23 @@ def detections_of(trained: TrainedHead, features: Features, found: Found) -> lis
 
 
 def judged(trained: TrainedHead, row: Row, split: Split) -> dict[str, Any]:
-    """mAP at tIoU 0.1 to 0.7 under every protocol that takes any classes, and over frames."""
+    """mAP at tIoU 0.1 to 0.7 under every protocol that takes any classes, over frames, and each class's AP at 0.5."""
     tious: Sequence[tuple[float, ...]] = [(tiou,) for tiou in TENTHS] if row.each_overlap else [TENTHS]
-    scores: dict[str, Any] = {name: [] for name in NAMED}
+    scores: dict[str, Any] = {}
     for several in tious:
         chosen = replace(row, changes={**row.changes, "evaluation_tiou": several[0]}) if row.each_overlap else row
-        found = found_in(trained, chosen, split)
-        for name in NAMED:
-            result = evaluate(split.truth, found, protocol=name, tiou_thresholds=several, subset="testing")
-            scores[name] += [round(result.map[tiou], 5) for tiou in several]
-            if result.frame_map is not None and 0.5 in several:
-                scores["frames"] = round(result.frame_map, 5)
+        add_scores(scores, found_in(trained, chosen, split), split, several)
     return scores
+
+
+def add_scores(
+    scores: dict[str, Any], found: Mapping[str, list[Detection]], split: Split, tious: tuple[float, ...] = TENTHS
+) -> None:
+    """What detections are worth at these overlaps, put behind what is there already."""
+    for name in NAMED:
+        result = evaluate(split.truth, found, protocol=name, tiou_thresholds=tious, subset="testing")
+        scores.setdefault(name, []).extend(round(result.map[tiou], 5) for tiou in tious)
+        if result.frame_map is not None and 0.5 in tious:
+            scores["frames"] = round(result.frame_map, 5)
+        if name == CLASSES_BY and 0.5 in tious:
+            scores["classes"] = {label: round(of_class[0.5], 5) for label, of_class in result.per_class.items()}

@@ -104,6 +104,35 @@ def trainings() -> list[Training]:
     return [*weak(), *timed(), *from_clips()]
 
 
+def on_real() -> list[Training]:
+    """Real video: learnt from times, and from labels of videos. The numbers are those of made video."""
+    learners = (
+        Training(method="S-CNN", head="scnn", config=SCNN, learn="real times", rows={"times": Row(each_overlap=True)}),
+        Training(
+            method="AherNet",
+            head="ahernet",
+            config=replace(AHERNET, variant="star"),
+            learn="real times",
+            rows={"star, times": WHOLE},
+        ),
+        Training(
+            method="W-TALC",
+            head="wtalc",
+            config=WTALC,
+            learn="real labels",
+            rows={
+                "labels": WHOLE,
+                "labels, on top of W-TALC": Row(localize=with_proposals, how="proposals", method="ActionBytes"),
+            },
+        ),
+        replace(wsad(""), rows={"labels": WHOLE, "labels, code's inference": Row(changes={"inference": "code"})}),
+        autoloc({"labels": WHOLE}),
+    )
+    return [
+        replace(each, learn=each.learn if "real" in each.learn else f"real {each.learn}", test="real/test") for each in learners
+    ]
+
+
 def weak() -> list[Training]:
     """Those that learn from labels of videos."""
     of_wtalc = {"whole": WHOLE}

@@ -21,7 +21,7 @@ AT_HALF = TENTHS.index(0.5)
 def tables(files: Sequence[Path], *, on: str) -> str:
     """All tables."""
     rows = gathered(files)
-    protocols = [name for name in next(iter(rows.values()))[0]["scores"] if name != "frames"] if rows else []
+    protocols = [name for name in next(iter(rows.values()))[0]["scores"] if name not in ("frames", "classes")] if rows else []
     parts = [overview(rows, protocols, on=on), orders(rows)]
     for protocol in protocols:
         parts.append(f"### mAP under `{protocol}`, {on}\n\n{by_overlap(rows, protocol)}")
@@ -90,3 +90,18 @@ def orders(rows: Rows) -> str:
             f"{int((gain > 0).sum())} of {len(gain)} |"
         )
     return "### The papers' orders\n\n" + "\n".join(lines)
+
+
+def table_of_real(files: Sequence[Path]) -> str:
+    """Real video: mAP by overlap, and each class's AP at 0.5."""
+    rows = gathered(files)
+    classes = sorted({label for cards in rows.values() for card in cards for label in card["scores"]["classes"]})
+    heads = [*(f"{tiou:g}" for tiou in TENTHS), "mean", *(f"{label} 0.5" for label in classes)]
+    lines = [f"| method | | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 2)]
+    for (method, row), cards in rows.items():
+        table = values(cards, FIRST)
+        cells = [spread(table[:, column]) for column in range(len(TENTHS))]
+        cells.append(f"**{spread(table.mean(axis=1))}**")
+        cells += [spread(100 * np.array([card["scores"]["classes"][label] for card in cards])) for label in classes]
+        lines.append(f"| {method} | {row} | {' | '.join(cells)} |")
+    return f"### Real video, `{FIRST}`\n\n" + "\n".join(lines)
