@@ -13,6 +13,7 @@ has something to do. Its logits are not used, its 256 features are.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -21,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tal_run.eval.annotations import GroundTruth, Instance, Stretch, VideoTruth, read_clips
-from tal_run.eval.synthetic import synthesize
+from tal_run.eval.annotations import GroundTruth, Instance, Stretch, VideoTruth, read, read_clips
+from tal_run.eval.synthetic import fingerprint, synthesize
 from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.features import Features
@@ -120,10 +121,30 @@ class Made:
     def __init__(self, folder: Path, *, workers: int = 2) -> None:
         self.folder, self.workers = folder, workers
 
-    def make(self, part: str) -> GroundTruth:
-        """Draw the videos of a part: training, validation, test or clips."""
+    def make(self, part: str) -> None:
+        """Draw what is missing of a part: training, validation, test or clips."""
         counts = {"videos": 0, "trimmed": CLIPS} if part == "clips" else {"videos": VIDEOS[part], "trimmed": 0}
-        return synthesize(self.folder / "made" / part, seed=SEEDS[part], look=LOOK, workers=self.workers, **counts)
+        if not self._is_made(part):
+            synthesize(self.folder / "made" / part, seed=SEEDS[part], look=LOOK, workers=self.workers, **counts)
+
+    def _is_made(self, part: str) -> bool:
+        """Whether all is there, of this generator: to plan videos anew only to find them there takes minutes."""
+        recipe = self.folder / "made" / part / "recipe.json"
+        there = recipe.is_file() and json.loads(recipe.read_text(encoding="utf-8")).get("generator") == fingerprint()
+        if part == "clips":
+            return there and self._clip_table.is_file() and len(read_clips(self._clip_table)) == CLIPS
+        return there and self._annotations(part).is_file() and len(self.truth(part).videos) == VIDEOS[part]
+
+    def truth(self, part: str) -> GroundTruth:
+        """What is true of untrimmed videos that are made."""
+        return read(self._annotations(part))
+
+    def _annotations(self, part: str) -> Path:
+        return self.folder / "made" / part / "annotations.json"
+
+    @property
+    def _clip_table(self) -> Path:
+        return self.folder / "made" / "clips" / "trimmed.csv"
 
     def files(self, part: str) -> list[Path]:
         """The videos of a part that are there, whole."""
@@ -131,15 +152,14 @@ class Made:
 
     def split(self, part: str) -> Split:
         """Untrimmed videos; they are made and watched already."""
-        truth, folder = self.make(part), FeatureFolder(self.folder / "features" / part)
+        truth, folder = self.truth(part), FeatureFolder(self.folder / "features" / part)
         videos = tuple(Watched(truth=video, features=folder.read(video.video_id)) for video in truth.videos)
         return Split(videos=videos, labels=labels_of(truth))
 
     def clips(self) -> Split:
         """Trimmed clips: those of an action are one instance from end to end, the others have none."""
-        self.make("clips")
         folder, videos = FeatureFolder(self.folder / "features" / "clips"), []
-        for clip in read_clips(self.folder / "made" / "clips" / "trimmed.csv"):
+        for clip in read_clips(self._clip_table):
             features = folder.read(clip.video_id)
             found = () if clip.label is None else (Instance(0.0, features.grid.duration_s, clip.video_id, clip.label),)
             truth = VideoTruth(video_id=clip.video_id, duration_s=features.grid.duration_s, instances=found)

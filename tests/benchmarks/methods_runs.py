@@ -36,6 +36,7 @@ ALSO = {"wsad": ("wtalc.py",), "autoloc": ("wtalc.py",), "actionbytes": ("wtalc.
 CLASSES_BY = "activitynet"  # the protocol by which classes are told apart
 NAMED = [name for name, protocol in PROTOCOLS.items() if protocol.labels is None]  # mexaction2 knows two classes of its own
 
+Outputs = dict[str, Any]  # a network's, by video
 Localize = Callable[[TrainedHead, Features], list[Detection]]
 
 
@@ -127,6 +128,7 @@ def run(folder: Path, training: Training, seed: int, data: Data, *, on: str) -> 
         return list(files.values())
     torch.set_num_threads(1)
     trained, test = learnt(folder, training, seed, data), data.split(training.test.format(on))
+    outputs: Outputs = {}
     for name, file in files.items():
         if file.is_file():
             continue
@@ -139,7 +141,7 @@ def run(folder: Path, training: Training, seed: int, data: Data, *, on: str) -> 
             "config": asdict(training.config),
             "changes": dict(row.changes),
             "learnt_from": training.learn,
-            "scores": judged(trained, row, test),
+            "scores": judged(trained, row, test, outputs),
             "test_s": round(time.process_time() - began_s, 1),
         }
         write_card(file, card)
@@ -170,12 +172,26 @@ def learnt(folder: Path, training: Training, seed: int, data: Data) -> TrainedHe
     return train_ahernet(target, videos, config=config, options=options, start=start)
 
 
-def found_in(trained: TrainedHead, row: Row, split: Split) -> dict[str, list[Detection]]:
-    """Actions in all videos of a split; only of its classes."""
-    changed = replace(trained, config=replace(trained.config, **row.changes))
-    localize = row.localize or TrainedHead.localize
-    found = {video.truth.video_id: localize(changed, video.features) for video in split.videos}
-    return {name: [each for each in several if each.label in split.labels] for name, several in found.items()}
+def found_in(trained: TrainedHead, row: Row, split: Split, outputs: Outputs) -> dict[str, list[Detection]]:
+    """Actions in all videos of a split; only of its classes.
+
+    Args:
+        trained: the head.
+        row: how to find them.
+        split: the videos.
+        outputs: of the network, by video; filled where it is empty.
+    """
+    changed, found = replace(trained, config=replace(trained.config, **row.changes)), {}
+    for video in split.videos:
+        name, features = video.truth.video_id, video.features
+        if row.localize is not None:
+            several = row.localize(changed, features)
+        else:
+            if name not in outputs:
+                outputs[name] = changed.outputs(features)
+            several = detections_of(changed, features, changed.head.decode(outputs[name], changed.config))
+        found[name] = [each for each in several if each.label in split.labels]
+    return found
 
 
 def detections_of(trained: TrainedHead, features: Features, found: Found) -> list[Detection]:
@@ -188,13 +204,13 @@ def detections_of(trained: TrainedHead, features: Features, found: Found) -> lis
     ]
 
 
-def judged(trained: TrainedHead, row: Row, split: Split) -> dict[str, Any]:
+def judged(trained: TrainedHead, row: Row, split: Split, outputs: Outputs) -> dict[str, Any]:
     """mAP at tIoU 0.1 to 0.7 under every protocol that takes any classes, over frames, and each class's AP at 0.5."""
     tious: Sequence[tuple[float, ...]] = [(tiou,) for tiou in TENTHS] if row.each_overlap else [TENTHS]
     scores: dict[str, Any] = {}
     for several in tious:
         chosen = replace(row, changes={**row.changes, "evaluation_tiou": several[0]}) if row.each_overlap else row
-        add_scores(scores, found_in(trained, chosen, split), split, several)
+        add_scores(scores, found_in(trained, chosen, split, outputs), split, several)
     return scores
 
 

@@ -29,20 +29,29 @@ from tal_run.pipeline.training_data import TrainingSet
 
 WHOLE = Row()
 
-WTALC = WTALCConfig(iterations=1_500, learning_rate=1e-3)
-WSAD = WSADConfig(iterations=1_500, learning_rate=1e-3)
-AUTOLOC = AutoLocConfig(streams=1, classification_iterations=1_500, localization_iterations=600)
-SCNN = ScnnConfig(iterations=2_000, decay_every=1_000, batch_size=8)
-ACTIONBYTES = ActionBytesHeadConfig(iterations=4_000, clusters=100)
+WTALC = WTALCConfig(iterations=1_000, learning_rate=1e-3)
+WSAD = WSADConfig(iterations=500, learning_rate=2e-4)
+# one epoch of B, as in the paper; no gate, which nothing but removes actions here
+AUTOLOC = AutoLocConfig(
+    streams=1,
+    gate_threshold=0.0,
+    classification_iterations=1_000,
+    localization_iterations=90,
+)
+# on features all layers are new; narrower than by default, as the data are few
+SCNN = ScnnConfig(iterations=500, decay_every=250, batch_size=2, max_snippets=64, width=64, segment_steps=8)
+ACTIONBYTES = ActionBytesHeadConfig(iterations=2_000, clusters=100)
+# a sixteenth of the authors' widths, a quarter of their bins: videos have a hundred snippets, not a thousand
 AHERNET = AherNetConfig(
-    iterations=1_000,
-    decay_every=500,
-    context_iterations=300,
+    iterations=400,
+    decay_every=200,
+    context_iterations=100,
+    batch_size=8,
     length=128,
     moment_length=64,
-    stem=(256, 128),
-    widths=(64, 64, 128, 128, 256, 256),
-    learning_rate=5e-4,
+    stem=(64, 64),
+    widths=(32, 32, 64, 64, 128, 128),
+    learning_rate=1e-3,
 )
 BOTH = {"{}": WHOLE, "{}, code's inference": Row(changes={"inference": "code"})}
 
