@@ -100,7 +100,7 @@ class Starter:
         with _importing():
             import torch
         self._torch = torch
-        weights = _packaged() if path is None else read_weights(path)
+        weights = packaged() if path is None else read_weights(path)
         if weights.network.config.feature_dim != self.feature_dim:
             raise WeightsError(f"the weights give {weights.network.config.feature_dim} features, not {self.feature_dim}")
         self.labels = weights.labels
@@ -277,7 +277,7 @@ def _preprocessing() -> dict[str, Any]:
     }
 
 
-def _packaged() -> StarterWeights:
+def packaged() -> StarterWeights:
     """The weights that come with tal-run, if they are still the bytes that came.
 
     Raises:

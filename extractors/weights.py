@@ -96,6 +96,36 @@ def locate(*files: WeightsFile, hook: Hook = ignore_progress, pin_first: bool = 
     return tuple(paths.values())
 
 
+@dataclass(frozen=True, kw_only=True)
+class WeightsState:
+    """How it stands with one file on this machine.
+
+    Attributes:
+        path: where it is; None: nowhere.
+        verified: its bytes are what is known of them: by a checksum of its authors, or by the pin of what was first had.
+        impostors: files that have its name and other bytes, with how they differ.
+    """
+
+    path: Path | None
+    verified: bool
+    impostors: tuple[tuple[Path, str], ...] = ()
+
+
+def state_of(weights: WeightsFile) -> WeightsState:
+    """Look for a file on this machine as ``locate`` does, and say how it stands with it; nothing is fetched or pinned."""
+    impostors = []
+    for candidate in _candidates(weights):
+        try:
+            fault = _fault(weights, candidate)
+        except OSError as error:
+            impostors.append((candidate, f"cannot be read ({error.strerror or error})"))
+            continue
+        if fault is None:
+            return WeightsState(path=candidate, verified=not _lacks_pin(weights), impostors=tuple(impostors))
+        impostors.append((candidate, fault))
+    return WeightsState(path=None, verified=False, impostors=tuple(impostors))
+
+
 def at_hand(*files: WeightsFile) -> bool:
     """Whether all of them are on this machine, with the right content, so that ``locate`` would download nothing."""
     return all(_find(weights) is not None for weights in files)

@@ -1,7 +1,7 @@
 """ActionBytes: Learning from Trimmed Videos to Localize Actions.
 
-Jain, Ghodrati & Snoek, CVPR 2020. Held here: localization at test time (3.1, 3.3, "Localization at test time").
-Mining and training come with the trained head.
+Jain, Ghodrati & Snoek, CVPR 2020. Held here: localization at test time (3.1, 3.3, "Localization at test time"), for the
+scores of a backbone as it comes. The trained head is in ``actionbytes_network.py``, mining in ``actionbytes_mining.py``.
 
 Notation: L [l, T] latent features, here [T, l]; B boundaries; tau the p-th percentile of the change; M how many
 neighbours merge; CAS the class activation sequence.
@@ -10,8 +10,8 @@ What the paper leaves open or is done otherwise here, with its option in ``Actio
 Measured effects stand in ``BENCHMARKS.md``, under "One default changed at a time"; most are small, evening out and the
 contrast are not, and the proposals bring no hit there that the thresholds did not find.
 
-- *The latent projection* L = ReLU(W_proj F) is learned by mining. Until a trained one is at hand, L is the backbone's
-  own feature, non-negative as a ReLU's output is.
+- *The latent projection* L = ReLU(W_proj F) is learned by mining. Without a trained one, L is the backbone's own feature,
+  non-negative as a ReLU's output is.
 - *Snippets* overlap by half (the paper's are non-overlapping), so the change from one to the next is softer.
 - *The percentile* (``percentile``) is 50 for THUMOS14; for ActivityNet the paper pools proposals of p = 92, 95, 97.5, 99
   and 99.5. Here it is one p; at 0.8 s a snippet, 80 makes ActionBytes of 4 s on average.

@@ -29,9 +29,11 @@ Open in the paper, with the option in ``ActionBytesHeadConfig`` where there is o
 - *How long* to train (``iterations``) is not said.
 - *Proposals*: the second threshold is applied to them as well: one counts where the class's mean activation in it is above.
 - *Scores* (``score``) and *non-maximum suppression* (``nms_tiou``) of the pool. The score is the outer-inner contrast of the
-  activation (see ``actionbytes.py``) plus a share of the class's confidence for the video (W-TALC's). Without proposals,
-  nothing overlaps and nothing is suppressed.
-- *What is carried over* (``carried``): activation scores are logits here.
+  activation (see ``actionbytes.py``) plus a share of the class's confidence for the video (W-TALC's). W-TALC's own, the
+  largest activation inside (``max``), is the better one for what the threshold gives, but equal for all pieces of an action
+  around its peak, so it cannot choose among proposals. Without those, nothing overlaps and nothing is suppressed. The
+  numbers were chosen on made sequences of features.
+- *Activation* (``activation``): logits, as in W-TALC.
 """
 
 from __future__ import annotations
@@ -94,10 +96,11 @@ class ActionBytesHeadConfig:
         jitter: snippets that a proposal may take in at either end; the paper's.
         first_stage: drop classes less confident than the mean of all; the paper's.
         score: how a segment is judged; open.
-        margin_fraction: for ``contrast``, length of the margin on either side as a fraction of the segment's; see there.
+        margin_fraction: for ``contrast``, length of the margin on either side as a fraction of the segment's; 0.25 in AutoLoc.
         confidence_weight: of a class's confidence for the video, in the score of its segments; W-TALC's.
         nms_tiou: segments that overlap a better one of their class by more are dropped; open.
-        carried: what is carried over to other classes, ``logits`` or ``probabilities``; open.
+        activation: what is localized and carried over to other classes, ``logits`` or ``probabilities`` (softmax); open. Fixed
+            with the network: other than the rest of localization, it cannot be changed for one that is loaded.
     """
 
     regime: Regime = "what2when"
@@ -129,10 +132,10 @@ class ActionBytesHeadConfig:
     jitter: int = 1
     first_stage: bool = True
     score: Score = "contrast"
-    margin_fraction: float = 0.25
+    margin_fraction: float = 1.0
     confidence_weight: float = 0.7
-    nms_tiou: float = 0.5
-    carried: Literal["logits", "probabilities"] = "logits"
+    nms_tiou: float = 0.3
+    activation: Literal["logits", "probabilities"] = "logits"
 
     def __post_init__(self) -> None:
         if (self.regime == "zero-shot") != bool(self.unseen):
@@ -175,13 +178,15 @@ class Outputs(NamedTuple, Generic[A]):
 
     Attributes:
         latent: L [B, T, l].
-        logits: activation of the classes [B, T, C]: the transfer layer's, once something was mined.
+        logits: of the classes [B, T, C]: the transfer layer's, once something was mined.
+        activation: what is localized, the logits or their softmax over the classes [B, T, C].
         cluster_logits: activation of the pseudo-classes [B, T, K]; K is 0 where nothing is mined.
         mined: 1 once something was, else 0 [1].
     """
 
     latent: A
     logits: A
+    activation: A
     cluster_logits: A
     mined: A
 
@@ -201,7 +206,7 @@ class ActionBytesNetwork(nn.Module):
         super().__init__()
         latent_dim = config.latent_dim or feature_dim
         clusters = config.clusters if config.is_mined else 0
-        self.transfer_gradient = config.transfer_gradient
+        self.config = config
         self.projection = nn.Linear(feature_dim, latent_dim)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(latent_dim, num_classes)
@@ -215,10 +220,13 @@ class ActionBytesNetwork(nn.Module):
         latent = self.dropout(F.relu(self.projection(features)))  # L = ReLU(W_proj F)
         logits = self.classifier(latent)
         if self.cluster_classifier is None or self.transfer is None:
-            return Outputs(latent, logits, latent[:, :, :0], self.mined)
-        cluster_logits = self.cluster_classifier(latent)
-        carried = self.transfer(cluster_logits if self.transfer_gradient else cluster_logits.detach())
-        return Outputs(latent, torch.where(self.mined > 0, carried, logits), cluster_logits, self.mined)
+            cluster_logits = latent[:, :, :0]
+        else:
+            cluster_logits = self.cluster_classifier(latent)
+            carried = self.transfer(cluster_logits if self.config.transfer_gradient else cluster_logits.detach())
+            logits = torch.where(self.mined > 0, carried, logits)
+        activation = logits.softmax(dim=2) if self.config.activation == "probabilities" else logits
+        return Outputs(latent, logits, activation, cluster_logits, self.mined)
 
     def begin_round(self) -> None:
         """Forget the clusters, which are others now, and what was made of them; the projection stays as it is."""
@@ -350,16 +358,16 @@ def steps(network: nn.Module, config: ActionBytesHeadConfig) -> tuple[Step, ...]
 
 def decode(outputs: Outputs[NDArray[np.float32]], config: ActionBytesHeadConfig) -> Found:
     """Two thresholds, as W-TALC's: which classes the video has, and where; beside the second, ActionBytes proposals."""
-    logits = outputs.logits[0].astype(np.float64)  # [T, C]
-    if not len(logits):
+    activation = outputs.activation[0].astype(np.float64)  # [T, C]
+    if not len(activation):
         return found((), (), ())
-    confidence = k_max_mean(logits, k_divisor=config.k_divisor)  # [C]
+    confidence = k_max_mean(activation, k_divisor=config.k_divisor)  # [C]
     proposed = _proposals(outputs.latent[0], config) if config.proposals else np.empty((0, 2), np.int64)
     segments, scores, classes = [], [], []
     for label in range(len(confidence)):
         if config.first_stage and confidence[label] < confidence.mean():
             continue
-        cas = logits[:, label]
+        cas = activation[:, label]
         above = segment_scores(cas, proposed, score="mean") > (cas.max() + cas.min()) / 2
         pool = np.concatenate([second_stage_segments(cas), proposed[above]])
         worth = _scores(cas, pool, config)
@@ -402,11 +410,7 @@ def carry_over(
     outputs: Outputs[NDArray[np.float32]], affinities: ArrayLike, config: ActionBytesHeadConfig
 ) -> Outputs[NDArray[np.float32]]:
     """Outputs for other classes: the activation of each is that of the C that were learnt, times the affinities [C, Q]."""
-    activation = outputs.logits
-    if config.carried == "probabilities":
-        exponents = np.exp(activation - activation.max(axis=2, keepdims=True, initial=-np.inf))
-        activation = exponents / exponents.sum(axis=2, keepdims=True)
-    return outputs._replace(logits=np.asarray(activation @ np.asarray(affinities, np.float32), np.float32))
+    return outputs._replace(activation=np.asarray(outputs.activation @ np.asarray(affinities, np.float32), np.float32))
 
 
 def on_top_of(trained: TrainedHead, *, config: ActionBytesHeadConfig | None = None) -> TrainedHead:

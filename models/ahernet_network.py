@@ -51,8 +51,8 @@ class AherNetConfig:
         foreground_iou: anchors that overlap more with an instance are foreground (3.3).
         background_iou: anchors that overlap less with all are background (3.3).
         best_is_foreground: whether the anchor that overlaps an instance most is foreground too, however little that is (not in
-            the paper; as in SSD). Only one in four of THUMOS'14's instances, and one in two of ActivityNet's, has an anchor that
-            overlaps it by more than 0.8 and so teaches offsets.
+            the paper; as in SSD). Only one in four of THUMOS'14's instances, and one in two of ActivityNet's, has an anchor
+            that overlaps it by more than 0.8 and so teaches offsets.
         class_cells: whether all cells learn the class of the nearest instance (code), or those with a foreground anchor.
         moment_classes: the moment set's among all classes. Where they are named, each set has a softmax of its own (3.4), and
             only these are found (3.5); none: one softmax over all classes, and all are found.

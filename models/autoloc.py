@@ -10,9 +10,10 @@ nothing but that activation: it must be high within a segment and low around it 
 
 Notation: f_k(x) activation of class k at snippet x; A_i, A_o mean activation in the inner and in the outer area; s_x a place;
 w_a an anchor's length; alpha the inflation. Boundaries name snippets and both ends belong to a segment (Eq. 1 counts
-x2 - x1 + 1 of them); what is found therefore goes from x1 to x2 + 1 as borders. (Their code reports x1 to x2.)
+x2 - x1 + 1 of them); what is found therefore goes from x1 to x2 + 1 as borders.
 
-Open in the paper, whose supplement we do not have, or otherwise in the authors' code (``AUTHORS_CODE``):
+Open in the paper, whose supplement we do not have, or otherwise in the authors' code (``AUTHORS_CODE``, and
+``AUTHORS_CODE_ACTIVITYNET`` for ActivityNet v1.2, where rate and length of the training are not the paper's either):
 
 - *S* is an UntrimmedNet trained beforehand, pictures and flow each with a network of its own. Here its two layers a stream are
   learnt on given features, by soft selection after UntrimmedNet (Wang et al., CVPR 2017): the video's class distribution is the
@@ -20,13 +21,22 @@ Open in the paper, whose supplement we do not have, or otherwise in the authors'
   The first ``classification_iterations`` train S only, the rest B only; Adam and its rate are a choice of this module.
 - *The gate.* The paper sets scores to 0 where attention is lower than 7. Softmax takes no notice of a constant, so such a
   number belongs to one trained network, which is not ours: by default a snippet passes if its share of the video's attention
-  is half of an even one at least. ``gate="score"`` is the paper's. Streams are averaged first; their code gates each.
+  is half of an even one at least. ``gate="score"`` is the paper's: streams are averaged first. Their code gates each: a score
+  is multiplied by the share of the streams whose attention is enough (``gate="streams"``).
 - *Clipping.* [x1, x2] is kept in the video, [X1, X2] within one snippet beyond it, where the activation is taken to be 0, so
   that a segment always has an outer area, of one snippet at least on either side (as in their code). Gradients pass as if
   nothing had been clipped (their code), except those that lead further out: a segment that touches an end of the video would
-  grow without end, the faster the longer it is. Rounding is to the nearest snippet, up from the middle; theirs is down.
+  grow without end, the faster the longer it is. The w that is inflated is what clipping has left, and gradients pass through
+  it; their code inflates first, lets a segment reach one snippet further out, and takes the margin for a constant.
+- *Rounding* is to the nearest snippet, up from the middle; theirs is down (``rounding``). *What is reported* are the borders of
+  x1 and x2, which the paper converts "before rounding", both snippets included; their code rounds, then has the segment end
+  where its last snippet begins (``last_snippet``; it adds a frame at either end, too, which is left out).
 - *Layers.* ReLU, and 3 snippets for the last convolution; in their code LeakyReLU (0.1) and 1. That convolution's weights begin
-  small, N(0, 0.01) (their code). Batch normalization counts the snippets of the videos, not the padding.
+  small, N(0, 0.01), those of the others as He's, ICCV 2015 (their code). Weights decay alike; in their code the last
+  convolution's twice as fast, and its biases do not.
+- *Batch normalization* counts snippets of videos, not the padding. A batch is one video, so what is known at test time is the
+  mean over all videos of the training, each as much as the others (their Caffe's, nearly, which forgets by a thousandth a
+  video): a mean that forgets by a tenth knows ten videos.
 - *The loss* is the sum over the predictions that are kept in the paper; in their code, and here by default, the mean of
   (OIC + 1) / 2 over them. At the paper's learning rate the sum drives all boundaries apart within some tens of videos: measured
   on made features, where the mean leaves every action found, by fewer segments. Their code also keeps OIC up to 0.4 instead of
@@ -42,7 +52,7 @@ Open in the paper, whose supplement we do not have, or otherwise in the authors'
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -68,13 +78,16 @@ class AutoLocConfig:
 
     Attributes:
         streams: parts of equal width that the features consist of, each with classifier and attention of its own.
-        gate: what tells whether attention is enough: its ``score``, or its ``share`` of the video's, 1 being an even one.
+        gate: what tells whether attention is enough: its ``score``, that of each of the ``streams`` for itself, or its
+            ``share`` of the video's, 1 being an even one.
         gate_threshold: what it must be at least; 7 for ``score`` in the paper.
         anchors: w_a, snippets.
         channels: of each convolution of B.
         leak: slope of its rectifiers below 0.
         pred_kernel: snippets that its last convolution sees.
         inflation: alpha.
+        rounding: of boundaries to snippets: to the ``nearest``, or ``down`` as in the authors' code.
+        last_snippet: whether a segment's last snippet is part of what is reported (not in the authors' code).
         min_activation: positions with less are not looked at.
         max_loss: segments with a higher loss are dropped.
         nms_tiou: segments that overlap a better one of their class by more are dropped.
@@ -94,13 +107,15 @@ class AutoLocConfig:
     """
 
     streams: int = 2
-    gate: Literal["share", "score"] = "share"
+    gate: Literal["share", "score", "streams"] = "share"
     gate_threshold: float = 0.5
     anchors: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     channels: int = 128
     leak: float = 0.0
     pred_kernel: int = 3
     inflation: float = 0.25
+    rounding: Literal["nearest", "down"] = "nearest"
+    last_snippet: bool = True
     min_activation: float = 0.1
     max_loss: float = -0.3
     nms_tiou: float = 0.4
@@ -139,7 +154,18 @@ class AutoLocConfig:
 # the paper's numbers for ActivityNet v1.2
 ACTIVITYNET = AutoLocConfig(anchors=(16, 32, 64, 128, 256, 512), localization_iterations=4_819)
 # the numbers of the authors' code for THUMOS14, where they are not the paper's
-AUTHORS_CODE = AutoLocConfig(gate="score", gate_threshold=7.0, leak=0.1, pred_kernel=1, max_loss=0.4, top_classes=2)
+AUTHORS_CODE = AutoLocConfig(
+    gate="streams",
+    gate_threshold=7.0,
+    leak=0.1,
+    pred_kernel=1,
+    rounding="down",
+    last_snippet=False,
+    max_loss=0.4,
+    top_classes=2,
+)
+# ... and for ActivityNet v1.2, of which 4,706 videos could still be had
+AUTHORS_CODE_ACTIVITYNET = replace(AUTHORS_CODE, anchors=ACTIVITYNET.anchors, localization_iterations=4_706, decay_every=500)
 
 
 class Outputs(NamedTuple, Generic[A]):
@@ -199,10 +225,13 @@ class LocalizationBranch(nn.Module):
         super().__init__()
         widths = (feature_dim, config.channels, config.channels, config.channels)
         self.convolutions = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(config.channels) for _ in widths[1:])
+        self.norms = nn.ModuleList(nn.BatchNorm1d(config.channels, momentum=None) for _ in widths[1:])
         self.rectifier = nn.LeakyReLU(config.leak)  # with no leak, a ReLU
         count = 2 * len(config.anchors)
         self.pred = nn.Conv1d(config.channels, count, config.pred_kernel, padding=config.pred_kernel // 2)
+        for convolution in self.convolutions:
+            assert isinstance(convolution, nn.Conv1d)
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         nn.init.normal_(self.pred.weight, std=0.01)
         nn.init.zeros_(self.pred.get_parameter("bias"))
 
@@ -237,8 +266,11 @@ def gated_scores(class_logits: Tensor, attention: Tensor, lengths: Tensor, *, co
         attended = _over_time(attention, lengths).exp() * lengths[:, None, None]
     else:
         attended = attention
-    passes = inside & (attended.mean(dim=1) >= config.gate_threshold)[:, :, None]
-    return torch.where(passes, scores, 0.0)
+    if config.gate == "streams":
+        passes = (attended >= config.gate_threshold).to(scores).mean(dim=1)[:, :, None]  # share of them [B, T, 1]
+    else:
+        passes = (attended.mean(dim=1) >= config.gate_threshold)[:, :, None].to(scores)
+    return torch.where(inside, scores * passes, 0.0)
 
 
 def soft_selection_loss(class_logits: Tensor, attention: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
@@ -399,14 +431,14 @@ def select(
         if len(positions):
             worth = 1 - losses.view(-1, anchors)
             if length is not None:
-                spans = inner[positions, :, 1] + 1 - inner[positions, :, 0]
+                spans = inner[positions, :, 1] - inner[positions, :, 0] + int(config.last_snippet)
                 worth = worth * (-0.5 * ((spans - length[0]) / length[1]).square()).exp()  # authors' code
             which = worth.argmax(dim=1)
             lowest = losses.view(-1, anchors).gather(1, which[:, None])[:, 0]
         likely = lowest <= config.max_loss
         indices = (positions * anchors + which)[likely]
-        borders = inner.flatten(0, 1)[indices] + torch.tensor([0, 1], device=inner.device)
-        kept = nms(borders.cpu().numpy(), (1 - lowest[likely]).cpu().numpy(), tiou_threshold=config.nms_tiou)
+        borders = _borders(inner.flatten(0, 1)[indices], config=config)
+        kept = nms(borders, (1 - lowest[likely]).cpu().numpy(), tiou_threshold=config.nms_tiou)
         indices = indices[torch.from_numpy(kept).to(indices.device)]
     return indices, _losses(cas, inner.flatten(0, 1)[indices], outer.flatten(0, 1)[indices], config=config)
 
@@ -466,10 +498,11 @@ def oic_selection(cas: ArrayLike, *, config: AutoLocConfig) -> Found:
         for inner in _all_segments(len(activation)):
             outer = inflated(inner, len(activation), inflation=config.inflation)
             losses = _losses(activation[:, label], inner, outer, config=config)
-            likely.append((inner[losses <= config.max_loss]).numpy() + (0, 1))
+            likely.append(_borders(inner[losses <= config.max_loss], config=config))
             worth.append(1 - losses[losses <= config.max_loss].numpy())
         borders, score = np.concatenate(likely), np.concatenate(worth)
         kept = nms(borders, score, tiou_threshold=config.nms_tiou)
+        kept = kept[borders[kept, 1] > borders[kept, 0]]
         segments.append(borders[kept])
         scores.append(score[kept])
     return found(segments, scores, classes)
@@ -538,8 +571,10 @@ def _found(cas: Tensor, offsets: Tensor, *, config: AutoLocConfig) -> Found:
     segments, scores, classes = [], [], _classes(cas, config=config)
     for label in classes:
         indices, losses = select(cas[:, label], inner, outer, config=config, length=_length(config, label))
-        segments.append(inner.flatten(0, 1)[indices].cpu().numpy().astype(np.float64) + (0, 1))
-        scores.append(1 - losses.cpu().numpy().astype(np.float64))
+        borders = _borders(inner.flatten(0, 1)[indices], config=config)
+        real = borders[:, 1] > borders[:, 0]  # without its last snippet, one of a single snippet is nothing
+        segments.append(borders[real])
+        scores.append((1 - losses.cpu().numpy().astype(np.float64))[real])
     return found(segments, scores, classes)
 
 
@@ -566,7 +601,17 @@ def _all_segments(count: int) -> Iterator[Tensor]:
 def _losses(cas: Tensor, inner: Tensor, outer: Tensor, *, config: AutoLocConfig) -> Tensor:
     """Losses [N] of segments in a video that goes on beyond its ends with an activation [T] of 0."""
     beyond = F.pad(cas, (1, 1))
-    return oic_loss(beyond, inner + 1, outer + 1) if config.objective == "oic" else inner_loss(beyond, inner + 1)
+    shift = 1.0 if config.rounding == "nearest" else 0.5  # half a snippet less, and what is nearest is what is below
+    inner, outer = inner + shift, outer + shift
+    return oic_loss(beyond, inner, outer) if config.objective == "oic" else inner_loss(beyond, inner)
+
+
+def _borders(inner: Tensor, *, config: AutoLocConfig) -> NDArray[np.float64]:
+    """What is reported of inner boundaries [N, 2], and competes: borders in snippets."""
+    first_last = inner.detach().cpu().numpy().astype(np.float64)
+    if config.rounding == "down":
+        first_last = np.floor(first_last)
+    return np.asarray(first_last + (0, 1) if config.last_snippet else first_last)
 
 
 def _nearest(values: Tensor) -> Tensor:

@@ -175,15 +175,17 @@ class Head(Generic[C]):
         decode: (outputs of one video as arrays, config) -> what is found.
         sample: (labels [V, C] of all videos, config, ``rng=``) -> indices of the next batch's videos [B].
         steps: (network, config) -> the updates of an iteration.
+        draw: of methods that learn from videos of several kinds, in the place of ``sample``: (videos, config, ``rng=``) ->
+            what the next batch is made of, which may be cut out of them.
+        iterate: of methods that learn from something else than videos' features, in the place of all of these: (network,
+            steps, config, ``rng=``, ``iteration=`` from 0 on) -> the losses of an iteration, which it has lessened.
+        begin: what has to be done to a new network before the first iteration: (network, videos, config, ``start=`` a
+            ``TrainedHead`` to start from or None, ``rng=``, ``hook=``).
         mine: of methods that make labels of their own: (network, features of all videos, config, ``iteration=``, ``rng=``) ->
             pseudo-labels [V, K], learnt from that iteration on and drawn by (``sample``), or None: none are due. Asked before
             every iteration; the network may be changed, and the updates begin anew after it.
         carry_over: of methods that find what they have not learnt: (outputs of one video as arrays, affinities [C, Q], config)
             -> outputs for Q other classes.
-        draw: of methods that learn from videos of several kinds, in the place of ``sample``: (videos, config, ``rng=``) ->
-            what the next batch is made of, which may be cut out of them.
-        begin: what has to be done to a new network before the first iteration: (network, videos, config, ``start=`` a
-            ``TrainedHead`` to start from or None, ``rng=``, ``hook=``).
     """
 
     name: str
@@ -193,10 +195,11 @@ class Head(Generic[C]):
     decode: Callable[[Any, C], Found]
     sample: Callable[..., NDArray[np.int64]]
     steps: Callable[[nn.Module, C], tuple[Step, ...]]
+    draw: Callable[..., list[TrainingVideo]] | None = None
+    iterate: Callable[..., dict[str, float]] | None = None
+    begin: Callable[..., None] | None = None
     mine: Callable[..., NDArray[np.bool_] | None] | None = None
     carry_over: Callable[[Any, ArrayLike, C], Any] | None = None
-    draw: Callable[..., list[TrainingVideo]] | None = None
-    begin: Callable[..., None] | None = None
 
     def new_network(self, feature_dim: int, num_classes: int, *, config: C, seed: int) -> nn.Module:
         """An untrained network, in training mode: the same for the same seed, whatever was drawn before."""

@@ -11,8 +11,9 @@ Notation: k label, 0 for background and 1..K; v overlap (IoU) of a segment with 
 A step is a frame or, on stored features, a row of them (``step_frames``). A segment is half open, (first step, step behind
 the last), where the paper counts frames from 1.
 
-Two ways to use it. On frames: ``training_set`` and ``stage_loss`` train ``network.proposal`` and ``network.localization``
-with a ``C3DTrunk``, ``predict`` localizes. On features: ``HEAD``, with a ``SequenceTrunk``, trained like every other head.
+Two ways to use it. On frames, as in the paper: ``scnn_frames.py`` trains a ``C3DTrunk`` or a ``StarterTrunk`` with
+``training_set`` and ``stage_loss``, and localizes. On features: ``HEAD``, with a ``SequenceTrunk``, trained like every other
+head.
 
 What the paper leaves open, or is done otherwise here:
 
@@ -55,7 +56,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tal_run.extractors.c3d import CLIP
 from tal_run.models.head import Batch, Found, Head, Step, found, to_arrays
 from tal_run.models.postprocess import nms, tiou
-from tal_run.models.scnn_network import Scnn, ScnnConfig, ScnnOutput, SegmentNetwork, sampled_steps, scnn_on_features, windows
+from tal_run.models.scnn_network import Scnn, ScnnConfig, ScnnOutput, SegmentNetwork, sampled_steps, scnn, windows
 
 Stage = Literal["proposal", "classification", "localization"]
 UNUSED = -1  # label of windows that are neither action nor background
@@ -159,12 +160,12 @@ def training_set(
     )
 
 
-def augment(frames: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Frames [N, S, H, W, 3] cut to 112 x 112 somewhere, mirrored half of the time; one draw for all of them."""
+def augment(frames: Tensor, *, size: tuple[int, int] = CLIP[1:], generator: torch.Generator | None = None) -> Tensor:
+    """Frames [N, S, H, W, 3] cut to that size somewhere, mirrored half of the time; one draw for all of them."""
     height, width = frames.shape[2:4]
-    top = int(torch.randint(height - CLIP[1] + 1, (), generator=generator))
-    left = int(torch.randint(width - CLIP[2] + 1, (), generator=generator))
-    cut = frames[:, :, top : top + CLIP[1], left : left + CLIP[2]]
+    top = int(torch.randint(height - size[0] + 1, (), generator=generator))
+    left = int(torch.randint(width - size[1] + 1, (), generator=generator))
+    cut = frames[:, :, top : top + size[0], left : left + size[1]]
     return cut.flip(3) if torch.rand((), generator=generator) < 0.5 else cut
 
 
@@ -392,4 +393,4 @@ def predict(network: Scnn, sequence: Tensor, *, batch_size: int = 25) -> Found:
     return decode(to_arrays(outputs), config)
 
 
-HEAD = Head(name="scnn", config=ScnnConfig, network=scnn_on_features, loss=loss, decode=decode, sample=sample, steps=steps)
+HEAD = Head(name="scnn", config=ScnnConfig, network=scnn, loss=loss, decode=decode, sample=sample, steps=steps)

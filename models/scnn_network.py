@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ class ScnnConfig:
     """Windows, training and prediction.
 
     Attributes:
+        trunk: what the networks are made of: ``c3d`` on frames (3.1), ``starter`` on frames where there is no GPU, ``rows`` on
+            features, as they are stored.
+        pretrained: on frames, whether trunks begin with published weights (3.2: C3D's of Sports-1M) and learn slowly.
         window_frames: lengths of windows (3.1), rising.
         window_overlap: share of a window that the next one covers too (3.1).
         step_frames: frames from one step to the next: 1 where the steps are frames, 16 as the backbones make features.
@@ -52,6 +55,8 @@ class ScnnConfig:
         decay_every: as said.
         iterations: on THUMOS 2014, 30,000 for the classification network and as many for the localization network (4.2).
         classification_share: how many of those are for the classification network.
+        proposal_share: on frames, how many of all are for the proposal network, which learns before the others (4.2: as many
+            as for each of them, so that there are 90,000); on features it learns beside them.
         batch_size: segments (authors' prototxt); videos, on features.
         max_snippets: on features, stretches so long bound the work of an iteration (not in the paper).
         proposal_threshold: segments that are less probably actions are dropped (3.3); 0: no proposal network (4.3).
@@ -60,6 +65,8 @@ class ScnnConfig:
         nms_margin: NMS drops what overlaps a better one by more than theta less this (3.3).
     """
 
+    trunk: Literal["rows", "c3d", "starter"] = "rows"
+    pretrained: bool = True
     window_frames: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     window_overlap: float = 0.75
     step_frames: int = 16
@@ -79,6 +86,7 @@ class ScnnConfig:
     decay_every: int = 10_000
     iterations: int = 60_000
     classification_share: float = 0.5
+    proposal_share: float = 1 / 3
     batch_size: int = 3
     max_snippets: int | None = 256
     proposal_threshold: float = 0.7
@@ -95,6 +103,11 @@ class ScnnConfig:
             raise ValueError("negative_iou, rescue_iou and positive_iou must rise within 0..1")
         if not 0 <= self.classification_share <= 1 or min(self.iterations, self.batch_size, self.decay_every) < 1:
             raise ValueError("classification_share must lie in 0..1; iterations, batch_size and decay_every must be at least 1")
+
+        if not 0 <= self.proposal_share <= 1:
+            raise ValueError(f"proposal_share must lie in 0..1, got {self.proposal_share:g}")
+        if self.trunk != "rows" and self.step_frames != 1:
+            raise ValueError(f"step_frames must be 1 on frames, got {self.step_frames}")
 
     @property
     def window_lengths(self) -> tuple[int, ...]:
@@ -164,6 +177,8 @@ class Trunk(nn.Module):
 class C3DTrunk(Trunk):
     """Frames, uint8 RGB of 171 x 128 [N, 16, H, W, 3], as fc7 [N, 4096]; what is larger than 112 x 112 is cut to its centre.
 
+    The network sees blue first, as Caffe's weights do.
+
     Args:
         network: C3D with weights, which is taken over and loses its classifier; None: an untrained one.
         mean_clip: Sports-1M's, float [16, 112, 112, 3]; None: nothing is subtracted.
@@ -182,7 +197,7 @@ class C3DTrunk(Trunk):
         height, width = segments.shape[2:4]
         top, left = (height - CLIP[1]) // 2, (width - CLIP[2]) // 2
         centre = segments[:, :, top : top + CLIP[1], left : left + CLIP[2]].float() - self.mean_clip
-        return self.network.features(centre.permute(0, 4, 1, 2, 3), layer="fc7")
+        return self.network.features(centre.flip(4).permute(0, 4, 1, 2, 3), layer="fc7")
 
 
 class StarterTrunk(Trunk):
@@ -323,6 +338,18 @@ class Scnn(nn.Module):
         """Take shares that were counted (``length_prior``), [K, W]."""
         with torch.no_grad():
             self.prior.copy_(torch.from_numpy(np.log(np.maximum(np.asarray(shares, np.float32), LEAST_SHARE))))
+
+
+FRAME_SIZES: dict[str, tuple[int, int]] = {"c3d": (128, 171), "starter": (96, 128)}  # height and width of what is decoded
+SEEN_SIZES: dict[str, tuple[int, int]] = {"c3d": CLIP[1:], "starter": (96, 128)}  # and of what is seen of that
+VECTOR_DIMS: dict[str, int] = {"c3d": FEATURE_DIM, "starter": 256}
+
+
+def scnn(feature_dim: int, num_classes: int, *, config: ScnnConfig) -> Scnn:
+    """S-CNN for rows of features of that width or, by ``config.trunk``, for frames; nothing of it is trained."""
+    if config.trunk == "rows":
+        return scnn_on_features(feature_dim, num_classes, config=config)
+    return Scnn(num_classes, config=config, make_trunk=C3DTrunk if config.trunk == "c3d" else StarterTrunk)
 
 
 def scnn_on_features(feature_dim: int, num_classes: int, *, config: ScnnConfig) -> Scnn:

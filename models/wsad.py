@@ -18,8 +18,8 @@ Open in the paper, or otherwise in the authors' code (``AUTHORS_CODE`` has the l
   first's two terms, then takes half of either loss. ``balanced_bce_loss`` is the first as their code has it, half of Eq. 5-6;
   the configuration's weights are of the paper's terms. Eq. 5-6 sum over the classes of one video; videos are averaged, and
   1e-8 is added before logarithms are taken (their code).
-- *Batches.* "batch size 20 with 4 different activity instances per batch such that at least 5 videos have the same activity";
-  their code takes 5 labels and 4 videos of each, and so does this.
+- *Batches.* "batch size 20 with 4 different activity instances per batch such that at least 5 videos have the same activity":
+  4 labels, and 5 videos of each. Their code takes 5 labels, of which some may be the same, and 4 videos of each.
 - *Long videos* give 300 snippets "randomly"; their code cuts out one stretch of 300, and so does this.
 - *The learning rate* is 1e-4; in their code 2e-4. *Dropout* is 0.7 in their code, where weights begin as Xavier's, biases as 0.
 - *Clipping* leaves no slope beyond kappa: a class whose action has fallen below -kappa is not learnt back. On a handful of
@@ -77,8 +77,8 @@ class WSADConfig:
         classification_weight: of the first loss, in the paper's terms.
         metric_weight: lambda of Eq. 12.
         dropout: share of the embedded features dropped in training (authors' code).
-        groups: labels in a batch (authors' code, see above).
-        group_size: videos of each (authors' code, see above).
+        groups: labels in a batch.
+        group_size: videos of each.
         max_snippets: longer videos are cut to so many in training.
         learning_rate: Adam's.
         iterations: of training (authors' code, which tests every 100 and keeps the best of the test set, as nobody should).
@@ -96,8 +96,8 @@ class WSADConfig:
     classification_weight: float = 1.0
     metric_weight: float = 1.0
     dropout: float = 0.7
-    groups: int = 5
-    group_size: int = 4
+    groups: int = 4
+    group_size: int = 5
     max_snippets: int | None = 300
     learning_rate: float = 1e-4
     iterations: int = 4_401
@@ -116,7 +116,9 @@ class WSADConfig:
 
 
 # the numbers of the authors' code, where they are not the paper's
-AUTHORS_CODE = WSADConfig(classification_weight=0.25, metric_weight=0.5, learning_rate=2e-4, inference="code")
+AUTHORS_CODE = WSADConfig(
+    classification_weight=0.25, metric_weight=0.5, groups=5, group_size=4, learning_rate=2e-4, inference="code"
+)
 
 
 class Outputs(NamedTuple, Generic[A]):

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tal_run.pipeline.cli_datasets import datasets
+from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
+from tal_run.pipeline.cli_report import report
 from tal_run.pipeline.cli_train import train
+from tal_run.pipeline.cli_weights import weights
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -154,6 +157,7 @@ def _watching_options(command: Command) -> Command:
 @click.option("--names-only", is_flag=True, help="Match a query to the classes' names alone, not to their paraphrases.")
 @click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: fits the backbone]")
 @click.option("--top", type=int, help="Without --query: classes to report. [default: 5; of a checkpoint, all]")
+@click.option("--curves", is_flag=True, help="Keep the scores over time in a .json, for `tal-run report` to draw.")
 @click.option("--checkpoint", metavar="FILE", help="Find what a head was trained to find (`tal-run train`), with its backbone.")
 @_watching_options
 def detect(
@@ -165,6 +169,7 @@ def detect(
     names_only: bool,
     min_score: float | None,
     top: int | None,
+    curves: bool,
     checkpoint: str | None,
     **watching: Any,
 ) -> None:
@@ -176,11 +181,12 @@ def detect(
     from dataclasses import replace
     from functools import partial
 
-    from tal_run.pipeline import outputs, page
+    from tal_run.pipeline import outputs
+    from tal_run.pipeline import report as page
     from tal_run.pipeline.detector import Detector, localization_for
+    from tal_run.pipeline.frames_detector import trained_detector
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
-    from tal_run.pipeline.trained_detector import TrainedDetector
     from tal_run.pipeline.word_vectors import load_word_vectors
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
@@ -201,7 +207,7 @@ def detect(
         with display.progress() as hook:
             vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
             detector = (
-                TrainedDetector(checkpoint, config, min_score=min_score, vectors=vectors, hook=hook)
+                trained_detector(checkpoint, config, min_score=min_score, vectors=vectors, hook=hook)
                 if checkpoint
                 else Detector(config, vectors=vectors, hook=hook)
             )
@@ -217,9 +223,11 @@ def detect(
 
     def rendered(format_name: str, *, beside: Path | None = None) -> str:
         if format_name == "html":
-            return page.rendered(results, matches, backbone=detector.backbone.name, beside=beside)
+            made_by = outputs.external_data(detector, matches, results)
+            shown = page.of_results(results)
+            return page.rendered(shown, beside=beside, matches=matches, backbone=detector.backbone.name, made_by=made_by)
         by_video = {video_id: result.detections for video_id, result in results.items()}
-        made_by = outputs.external_data(detector, matches, results) if format_name == "json" else None
+        made_by = outputs.external_data(detector, matches, results, curves=curves) if format_name == "json" else {}
         return outputs.rendered(format_name, by_video, made_by)
 
     if format_name and not targets:
@@ -379,8 +387,11 @@ def _config(watching: Mapping[str, Any], display: Screen, *, checkpoint: str | N
 
     asked_for, usual = watching["backbone"] or DEFAULT_BACKBONE, None
     if checkpoint:
+        from tal_run.pipeline.frames_detector import frames_config
         from tal_run.pipeline.trained_detector import as_trained
 
+        if (of_frames := frames_config(checkpoint, dict(watching))) is not None:
+            return of_frames
         asked_for, usual = as_trained(checkpoint, watching["backbone"] or AUTO)
     name = resolve(asked_for)
     if asked_for == AUTO:
@@ -494,8 +505,11 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 
 
 main.add_command(datasets)
+main.add_command(doctor)
 main.add_command(evaluate)
+main.add_command(report)
 main.add_command(train)
+main.add_command(weights)
 
 if __name__ == "__main__":
     main()

@@ -38,7 +38,22 @@ TOLD = 20  # times in a training
     "--subset", type=click.Choice(SUBSET_NAMES), help="Videos to learn from. [default: training or, without, validation]"
 )
 @click.option("--features", "folder", metavar="DIR", help="Features of the videos, in any layout.")
-@click.option("--fps", type=float, help="Of features that do not say: frames a second ...")
+@click.option(
+    "--videos",
+    "videos",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Of scnn, instead of features: learn from frames.",
+)
+@click.option(
+    "--trunk",
+    type=click.Choice(["c3d", "starter"]),
+    help="With --videos: what the networks are made of. [default: c3d, as in the paper]",
+)
+@click.option(
+    "--cache", type=click.Path(path_type=Path), metavar="DIR", help="With --videos: for decoded frames. [default: beside -o]"
+)
+@click.option("--fps", type=float, help="Of features that do not say: frames a second ... (With --videos: to look at.)")
 @click.option("--window", type=float, help="... frames in one window ...")
 @click.option("--stride", type=float, help="... and from window to window.")
 @click.option(
@@ -84,6 +99,9 @@ def train(
     annotations: str | None,
     subset: str | None,
     folder: str | None,
+    videos: Path | None,
+    trunk: str | None,
+    cache: Path | None,
     fps: float | None,
     window: float | None,
     stride: float | None,
@@ -107,8 +125,9 @@ def train(
     tal-run train --head wtalc --annotations truth.csv --features features -o wtalc.safetensors
     tal-run detect video.mp4 --checkpoint wtalc.safetensors
 
-    wtalc, wsad and autoloc learn from which actions are in which videos, scnn and ahernet from their times too, and from
-    trimmed moments: ahernet finds actions of which it has seen only moments, learning what surrounds them from others. Started
+    wtalc, wsad, autoloc and actionbytes learn from which actions are in which videos (actionbytes from trimmed clips, unless
+    --config regime=weak), scnn and ahernet from their times too, and from trimmed moments; scnn learns from frames, too
+    (--videos). ahernet finds actions of which it has seen only moments, learning what surrounds them from others. Started
     again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
     wrong use or a training that cannot go on, 130 stopped.
     """
@@ -117,31 +136,56 @@ def train(
     display = Screen(quiet=quiet)
     with errors_as_wrong_use(), ExitStack() as stack:
         # what is asked for is checked before anything takes time
-        values, sampling = _settings(settings), _sampling(fps, window, stride)
+        values = _settings(settings)
+        _check_frames(
+            head_name, values, videos, {"--trunk": trunk, "--cache": cache}, {"--features": folder, "--stride": stride}
+        )
+        sampling = _sampling(fps, window, stride) if videos is None else None
+        if videos is not None:
+            values = {"trunk": trunk or "c3d", **values}
         write = stack.enter_context(_tensorboard(tensorboard)) if tensorboard else None
         _check_moments(head_name, moments, moment_features, moment_classes, start_from)
-        if folder is None and moment_features is None:
+        if folder is None and moment_features is None and videos is None:
             raise WrongUse("say what to learn from, with --features DIR (`tal-run features` makes them)")
         with display.progress() as hook:
             truth, names = _truth(dataset, data, annotations, hook, optional=moments is not None)
 
         from tal_run.extractors.feature_files import FeatureFolder
         from tal_run.models.head import head_named, load_head
-        from tal_run.pipeline import ahernet_stages, training, training_data
+        from tal_run.pipeline import ahernet_stages, cross_dataset, training, training_data
         from tal_run.pipeline.head_config import configured
 
         head = head_named(head_name)
-        configured(head, values, iterations=iterations)
-        chosen = training_data.ALL
+        config = configured(head, values, iterations=iterations)
+        chosen, unseen = training_data.ALL, tuple[str, ...]()
         if truth is not None:
             truth, chosen = training_data.to_learn_from(truth, subset)
+            truth, unseen = cross_dataset.without_unseen(truth, config)
+        if unseen:
+            display.say(f"note: left out what is not to be seen: {', '.join(unseen)}")
         start = load_head(start_from) if start_from else None
-        features = FeatureFolder(folder or moment_features or "")
         source = _source(moments, moment_features or folder, moment_classes, subset)
         with display.progress() as hook:
-            found = training_data.read_training_set(
-                truth, features, timed=head.name in training_data.TIMED, source=source, sampling=sampling, hook=hook
-            )
+            if videos is not None:
+                from tal_run.models.scnn_frames import head_on
+                from tal_run.pipeline.scnn_clips import read_clips, videos_in
+
+                found, clips = read_clips(
+                    truth,
+                    videos_in(videos),
+                    config=configured(head, values, iterations=iterations),
+                    cache=cache or target.with_name(target.name.removesuffix(".safetensors") + ".clips"),
+                    moments=source.moments,
+                    fps=fps,
+                    seed=seed,
+                    hook=hook,
+                )
+                head = head_on(clips)
+            else:
+                features = FeatureFolder(folder or moment_features or "")
+                found = training_data.read_training_set(
+                    truth, features, timed=head.name in training_data.TIMED, source=source, sampling=sampling, hook=hook
+                )
         config = configured(
             head,
             values,
@@ -163,7 +207,13 @@ def train(
             current[:] = file, config
             if file != target:
                 display.say(f"first, {file}, to start from:")
-            _say_what_there_is(data, chosen, head, config, display)
+            if videos is None:
+                _say_what_there_is(data, chosen, head, config, display)
+            else:
+                display.say(
+                    f"scnn learns {len(data.labels)} actions from {len(clips.labels)} segments of frames, for "
+                    f"{config.iterations} iterations"
+                )
 
         def tell(iteration: int, losses: Mapping[str, float]) -> None:
             _tell(display, write, iteration, current[1].iterations, losses)
@@ -220,6 +270,19 @@ def _check_moments(head: str, moments: str | None, features: str | None, classes
         raise WrongUse("--moment-features are those of --moments: give both, or --features alone")
 
 
+def _check_frames(
+    head: str, values: Mapping[str, str], videos: Path | None, frames: Mapping[str, Any], features: Mapping[str, Any]
+) -> None:
+    """Refuse options that do not go with --videos, or without."""
+    if "trunk" in values:
+        raise WrongUse("the trunk is what --trunk says: leave out --config trunk")
+    if videos is not None and head != "scnn":
+        raise WrongUse(f"{head} learns from features: give --features instead of --videos, or take --head scnn")
+    for name, value in (frames if videos is None else features).items():
+        if value is not None:
+            raise WrongUse(f"{name} does not go {'without' if videos is None else 'with'} --videos: leave it out")
+
+
 def _source(moments: str | None, folder: str | None, classes: str | None, subset: str | None) -> MomentSource:
     """Where moments come from, as the options say."""
     from tal_run.eval import moments as forms
@@ -228,7 +291,7 @@ def _source(moments: str | None, folder: str | None, classes: str | None, subset
 
     listed = forms.to_learn_from(forms.read_moments(moments), subset) if moments else ()
     return MomentSource(
-        moments=listed, folder=FeatureFolder(folder) if moments and folder else None, classes=frozenset(_names(classes or ""))
+        moments=listed, folder=FeatureFolder(folder) if listed and folder else None, classes=frozenset(_names(classes or ""))
     )
 
 

@@ -8,7 +8,7 @@ activation, features -> head (models/) -> segments -> seconds -> Detection
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from tal_run.extractors.registry import DEFAULT_BACKBONE, EXTRACTORS, stronger
 from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video import VideoInfo
 from tal_run.models import LOCALIZERS, Detection
-from tal_run.models.actionbytes import ActionBytesConfig
+from tal_run.models.actionbytes import ActionBytesConfig, boundaries
 from tal_run.models.thresholds import first_stage_classes
 from tal_run.pipeline.query import QueryConfig, QueryMatch, match_query
 
@@ -78,7 +78,22 @@ class DetectConfig:
             raise TalRunError(f"the number of classes to report must be at least 1, got {self.top_classes}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """A score over time: score k is that of the stretch from ``start_s + k * step_s`` to the next one.
+
+    Attributes:
+        start_s: where the first score begins, seconds of the video.
+        step_s: seconds from score to score.
+        scores: 0 to 1 [T].
+    """
+
+    start_s: float
+    step_s: float
+    scores: NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class VideoResult:
     """What was found in one video, and what a reader of it should know.
 
@@ -88,6 +103,8 @@ class VideoResult:
         video: what was found out about the file.
         decoder: the decoder that gave the frames.
         notes: sentences on damage, and on videos too short to judge.
+        curves: how likely what was looked for is over time, by label; none of a head that does not say.
+        boundaries_s: where ActionBytes meet, seconds [B].
     """
 
     path: Path
@@ -95,6 +112,8 @@ class VideoResult:
     video: VideoInfo
     decoder: str
     notes: tuple[str, ...]
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    boundaries_s: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 class Detector:
@@ -166,13 +185,32 @@ class Detector:
             VideoError: the file cannot be read as a video.
         """
         features = self.watch(video, hook=hook)
+        detections = tuple(self.find(features, matches))
         return VideoResult(
             path=Path(video),
-            detections=tuple(self.find(features, matches)),
+            detections=detections,
             video=features.video,
             decoder=features.decoder,
             notes=features.notes,
+            curves=self.curves(features, matches, labels={found.label for found in detections}),
+            boundaries_s=self.boundaries_s(features),
         )
+
+    def curves(self, features: Features, matches: Sequence[QueryMatch] = (), *, labels: Collection[str]) -> dict[str, Curve]:
+        """How likely what was asked for, or without a query each of the ``labels``, is over time."""
+        probabilities = features.probabilities()
+        if matches:
+            by_label = {match.query: match.transfer(probabilities) for match in matches if match.classes}
+        else:
+            places = {label: index for index, label in enumerate(features.labels)}
+            by_label = {label: probabilities[:, places[label]] for label in sorted(labels)}
+        grid = features.grid
+        start_s = float(grid.centers_s[0]) - grid.step_s / 2
+        return {label: Curve(start_s=start_s, step_s=grid.step_s, scores=scores) for label, scores in by_label.items()}
+
+    def boundaries_s(self, features: Features) -> NDArray[np.float64]:
+        """Where ActionBytes meet (Eq. 1 of that paper), seconds [B]."""
+        return features.grid.borders_to_seconds(boundaries(features.data, percentile=self.localization.percentile))
 
     def watch(self, video: str | os.PathLike[str], *, hook: Hook = ignore_progress) -> FeatureSequence:
         """What the backbone makes of a video: the slow part, needed once for any number of questions.

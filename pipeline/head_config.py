@@ -35,6 +35,8 @@ def configured(
     """
     hints = get_type_hints(head.config)
     known = {entry.name for entry in fields(head.config)}
+    if values.get("trunk", "rows") != "rows" and head.name == "scnn":  # on frames
+        values = {"step_frames": "1", "iterations": "90000", **values}
     usual: dict[str, Any] = {"streams": streams, "moment_classes": tuple(moment_classes)}
     changes = {name: value for name, value in usual.items() if value and name in known}
     for name, text in values.items():

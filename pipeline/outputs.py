@@ -1,7 +1,7 @@
 """Detections as files and rows. Every file is written to a temporary name and renamed: it is whole or not there.
 
 ``json`` is ActivityNet's results form; what made it goes under ``external_data``. ``csv`` has the columns of a ground
-truth file and ``score``; ``jsonl`` has one detection a line; ``html`` is a page to look at (``page.py``).
+truth file and ``score``; ``jsonl`` has one detection a line; ``html`` is a page to look at (``report.py``).
 """
 
 from __future__ import annotations
@@ -135,8 +135,17 @@ def _rounded(found: Detection) -> dict[str, Any]:
     }
 
 
-def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Mapping[str, VideoResult]) -> dict[str, Any]:
-    """What made a set of results: every input's hash and every parameter that could change the outcome."""
+def external_data(
+    detector: Detector, matches: Sequence[QueryMatch], results: Mapping[str, VideoResult], *, curves: bool = False
+) -> dict[str, Any]:
+    """What made a set of results: every input's hash and every parameter that could change the outcome.
+
+    Args:
+        detector: what made them.
+        matches: what was asked for.
+        results: by video.
+        curves: keep the scores over time, and where ActionBytes meet, with each video.
+    """
     backbone, windows = detector.backbone, detector.windows
     flow = (detector.config.flow or FlowConfig()).recipe(backbone.device) if "flow" in backbone.streams else None
     return {
@@ -163,7 +172,10 @@ def external_data(detector: Detector, matches: Sequence[QueryMatch], results: Ma
         },
         "query_matching": asdict(detector.config.query),
         "top_classes": None if matches else detector.config.top_classes,
-        "videos": {writable_text(video_id): _video(result) for video_id, result in results.items()},
+        "videos": {
+            writable_text(video_id): _video(result) | (_over_time(result) if curves else {})
+            for video_id, result in results.items()
+        },
     }
 
 
@@ -180,6 +192,21 @@ def _video(result: VideoResult) -> dict[str, Any]:
         "frames": info.frame_count,
         "decoder": result.decoder,
         "notes": list(result.notes),
+    }
+
+
+def _over_time(result: VideoResult) -> dict[str, Any]:
+    """Scores and boundaries, as ``report_files`` reads them."""
+    return {
+        "curves": {
+            writable_text(label): {
+                "start_s": round(curve.start_s, 6),
+                "step_s": curve.step_s,
+                "scores": [round(float(score), 3) for score in curve.scores],
+            }
+            for label, curve in result.curves.items()
+        },
+        "boundaries_s": [round(float(at_s), 3) for at_s in result.boundaries_s],
     }
 
 

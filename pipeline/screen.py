@@ -17,7 +17,6 @@ from rich.table import Table
 
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.wire import printable
-from tal_run.pipeline.page import clock
 
 if TYPE_CHECKING:
     from tal_run.pipeline.detector import VideoResult
@@ -130,6 +129,23 @@ class Screen:
                 click.echo("\t".join(printable(field, limit=TEXT_LIMIT) for field in fields))
         self._remarks(results, matches)
 
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, dim: Sequence[bool] = ()) -> None:
+        """Rows of text under headings on a terminal; tab-separated and without them when piped.
+
+        Args:
+            heads: of the columns.
+            rows: a cell each.
+            dim: for each row, whether it is of less account.
+        """
+        if not self._out.is_terminal:
+            for row in rows:
+                click.echo("\t".join(printable(cell, limit=TEXT_LIMIT) for cell in row))
+            return
+        table = Table(*heads, box=None, header_style="bold", pad_edge=False)
+        for number, row in enumerate(rows):
+            table.add_row(*map(_safe, row), style="dim" if dim and dim[number] else None)
+        self._out.print(table)
+
     def _table(self, console: Console, rows: Sequence[Row], *, several: bool, asked: bool) -> None:
         if not rows:
             return
@@ -163,3 +179,12 @@ class Screen:
 def _safe(text: str) -> str:
     """Text from file names, files and queries, that can neither command a terminal nor be taken for rich's markup."""
     return escape(printable(text, limit=TEXT_LIMIT))
+
+
+def clock(seconds: float) -> str:
+    """Seconds as players show them: 0:07.2, 1:02:07.2."""
+    tenths = round(seconds * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"

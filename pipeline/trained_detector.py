@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tal_run.extractors import create_backbone
 from tal_run.extractors.backbone import Backbone, BackboneError, BackboneOptions, WindowConfig
@@ -25,7 +26,7 @@ from tal_run.extractors.wire import printable
 from tal_run.models import Detection
 from tal_run.models.head import HeadError, TrainedHead, load_head
 from tal_run.pipeline.cross_dataset import affinities_of
-from tal_run.pipeline.detector import DetectConfig, Detector, NothingMatchesError, best_first
+from tal_run.pipeline.detector import Curve, DetectConfig, Detector, NothingMatchesError, best_first
 from tal_run.pipeline.query import ClassAffinity, QueryError, QueryMatch, exact_match, match_query
 
 if TYPE_CHECKING:
@@ -125,33 +126,47 @@ class TrainedDetector(Detector):
             )
         return matches
 
+    def curves(self, features: Features, matches: Sequence[QueryMatch] = (), *, labels: Collection[str]) -> dict[str, Curve]:
+        """None: heads give segments."""
+        return {}
+
+    def boundaries_s(self, features: Features) -> NDArray[np.float64]:
+        """None: those are of the detector that did not learn."""
+        return np.empty(0)
+
     def find(self, features: Features, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
         """Actions in a watched video, best first: those asked for or, without a query, all (of the best classes).
 
         Raises:
             FeatureError: the head was trained on other features.
         """
-        carried = [match for match in matches if match.classes and not match.exact]
-        found = [
-            detection
-            for detection in self._beside_labels(carried).localize(features)
-            if self.min_score is None or detection.score >= self.min_score
-        ]
+        if matches and self.takes_any_words:
+            heads = [self._carried_over(match) for match in matches if match.classes]
+            return best_first([found for head in heads for found in self._scoring(head.localize(features))])
+        return self.chosen(self.trained.localize(features), matches)
+
+    def chosen(self, every: Sequence[Detection], matches: Sequence[QueryMatch]) -> list[Detection]:
+        """Of all that was found in a video, what is asked for, best first."""
+        found = self._scoring(every)
         if matches:
-            sought = [(match.classes[0].label if match.exact else match.query, match.query) for match in matches]
             return best_first(
-                [replace(detection, label=query) for label, query in sought for detection in found if detection.label == label]
+                [
+                    replace(detection, label=match.query)
+                    for match in matches
+                    for detection in found
+                    if detection.label == match.classes[0].label
+                ]
             )
         best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
         return best_first([detection for detection in found if detection.label in best])
 
-    def _beside_labels(self, carried: Sequence[QueryMatch]) -> TrainedHead:
-        """The head with its own labels and, beside them, what others stand in for: both are judged on one scale."""
-        if not carried:
-            return self.trained
-        labels = self.trained.labels
-        affinities = np.concatenate([np.eye(len(labels)), affinities_of(carried, len(labels))], axis=1)
-        return self.trained.carried_over([*labels, *(match.query for match in carried)], affinities)
+    def _scoring(self, every: Sequence[Detection]) -> list[Detection]:
+        """Without what scores too low."""
+        return [found for found in every if self.min_score is None or found.score >= self.min_score]
+
+    def _carried_over(self, match: QueryMatch) -> TrainedHead:
+        """The head for one query alone: what is found for it does not depend on what else is asked for."""
+        return self.trained.carried_over([match.query], affinities_of([match], len(self.trained.labels)))
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -252,7 +252,9 @@ def _learn(state: _State, data: TrainingSet, saved: _Saved, *, options: TrainOpt
                 raise TrainingError(_no_number(f"the loss {wrong} became {losses[wrong]}", state, saved))
             state.iteration += 1
             if state.iteration % options.tell_every == 0 or state.iteration == total:
-                tell(state.iteration, {name: sum(each[name] for each in since) / len(since) for name in since[0]})
+                names = dict.fromkeys(name for each in since for name in each)  # of parts that end, fewer
+                found = {name: [each[name] for each in since if name in each] for name in names}
+                tell(state.iteration, {name: sum(values) / len(values) for name, values in found.items()})
                 since.clear()
             hook(STEP, completed=state.iteration, total=total)
             if asked.is_set() and state.iteration < total:
@@ -266,7 +268,10 @@ def _learn(state: _State, data: TrainingSet, saved: _Saved, *, options: TrainOpt
 def _iterate(state: _State, data: TrainingSet, labels: np.ndarray[Any, Any]) -> dict[str, float]:
     """One iteration; the losses that something in it minimises."""
     try:
+        if state.head.iterate:
+            return state.head.iterate(state.network, state.steps, state.config, rng=state.rng, iteration=state.iteration)
         _mine(state, data)
+        chosen = np.empty(0, np.int64)
         if state.head.draw:
             videos = state.head.draw(data.videos, state.config, rng=state.rng)
         else:

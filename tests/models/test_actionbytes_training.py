@@ -71,7 +71,7 @@ def seeing(config: ActionBytesHeadConfig = QUICK) -> ActionBytesNetwork:
 
 def outputs_of(latent: Any, logits: Any) -> Outputs[np.ndarray]:
     logits = np.asarray(logits, np.float32)[None]
-    return Outputs(np.asarray(latent, np.float32)[None], logits, logits[:, :, :0], np.zeros(1, np.int64))
+    return Outputs(np.asarray(latent, np.float32)[None], logits, logits, logits[:, :, :0], np.zeros(1, np.int64))
 
 
 class TestFragments:
@@ -378,14 +378,16 @@ class TestOtherClasses:
 
     def test_activations_are_summed_by_affinity(self) -> None:
         carried = carry_over(self.OUTPUTS, self.AFFINITIES, ActionBytesHeadConfig())
-        assert carried.logits[0].tolist() == [[0.5 * 1 + 0.25 * 3, 1.0, 0.0], [0.5 * 2, 2.0, 0.0]]
+        assert carried.activation[0].tolist() == [[0.5 * 1 + 0.25 * 3, 1.0, 0.0], [0.5 * 2, 2.0, 0.0]]
         assert carried.latent is self.OUTPUTS.latent
 
-    def test_probabilities_are_too(self) -> None:
-        carried = carry_over(self.OUTPUTS, self.AFFINITIES, ActionBytesHeadConfig(carried="probabilities"))
-        first = np.array([1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))])  # of both snippets, class 0
-        assert carried.logits[0, :, 1] == pytest.approx(first)
-        assert carried.logits[0, :, 0] == pytest.approx(0.5 * first + 0.25 * (1 - first))
+    def test_probabilities_may_be_what_is_localized_and_carried_over(self) -> None:
+        trained = self.head("actionbytes", replace(QUICK, activation="probabilities"))
+        plain = self.head("actionbytes", QUICK).outputs(self.features()).activation[0]
+        expected = np.exp(plain) / np.exp(plain).sum(axis=1, keepdims=True)
+        assert trained.outputs(self.features()).activation[0] == pytest.approx(expected, rel=1e-5)
+        carried = trained.carried_over(["sprint"], [[0.5], [0.25], [0]]).outputs(self.features())
+        assert carried.activation[0, :, 0] == pytest.approx(expected @ [0.5, 0.25, 0], rel=1e-5)
 
     def head(self, name: str, config: Any) -> TrainedHead:
         head = head_named(name)
@@ -423,7 +425,8 @@ class TestOtherClasses:
         without = replace(above, config=replace(above.config, proposals=False, score="max", first_stage=False))
         plain = replace(below, config=replace(below.config, class_threshold=None, min_snippets=1))
         assert without.localize(self.features()) == plain.localize(self.features())
-        assert len(above.localize(self.features())) > len(without.localize(self.features()))
+        pooled = replace(without, config=replace(without.config, proposals=True, nms_tiou=1.0)).localize(self.features())
+        assert {*pooled} > {*without.localize(self.features())}
         for wrong, config in ((above, None), (below, QUICK)):
             with pytest.raises(HeadError, match="goes on top of a W-TALC"):
                 on_top_of(wrong, config=config)

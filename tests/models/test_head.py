@@ -89,8 +89,7 @@ def doubled(*names: str) -> Callable[[Any], Any]:
 def actionbytes_action(count: int, first: int, last: int, label: int) -> Any:
     cas = cas_of(count, first, last, label, high=4.0, low=-4.0)
     latent = cas[:, :, [label, label]] + 4  # changes where the action begins and ends
-    config = CASES["actionbytes"].config
-    return actionbytes_network.Outputs(latent, cas, np.zeros((1, count, config.clusters), np.float32), np.zeros(1, np.int64))
+    return actionbytes_network.Outputs(latent, cas, cas, np.zeros((1, count, 0), np.float32), np.zeros(1, np.int64))
 
 
 def autoloc_action(count: int, first: int, last: int, label: int) -> Any:
@@ -136,8 +135,8 @@ CASES = {
     "actionbytes": Case(
         config=actionbytes_network.ActionBytesHeadConfig(dropout=0.1, learning_rate=1e-2, clusters=12),
         action=actionbytes_action,
-        moved=rolled("latent", "logits", "cluster_logits"),
-        slowed=doubled("latent", "logits", "cluster_logits"),
+        moved=rolled("latent", "activation"),
+        slowed=doubled("latent", "activation"),
         context=10,
     ),
     "scnn": Case(

@@ -113,7 +113,7 @@ def test_c3d_sees_the_centre_of_the_frames_less_the_mean_clip(monkeypatch: pytes
     assert SegmentNetwork(trunk, outputs=21)(frames).shape == (1, 21)
     (clips, layer) = seen[0]
     assert layer == "fc7"
-    assert torch.equal(clips, frames[:, :, 8:120, 29:141].permute(0, 4, 1, 2, 3).float() - 2)
+    assert torch.equal(clips, frames[:, :, 8:120, 29:141].flip(4).permute(0, 4, 1, 2, 3).float() - 2)
 
 
 def test_augmentation_cuts_and_mirrors() -> None:

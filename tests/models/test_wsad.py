@@ -276,7 +276,9 @@ class TestTotal:
         outputs = wsad.HEAD.new_network(6, 3, config=config, seed=0).eval()(batch.features, batch.lengths)
         total = sum(wsad.loss(outputs, batch, config=config).values())
         twice_half = 2 * balanced_bce_loss(outputs.logits, batch.lengths, batch.labels)
-        metric = metric_triplet_loss(outputs.embedded, outputs.logits, outputs.metric, batch.lengths, batch.labels)
+        metric = metric_triplet_loss(
+            outputs.embedded, outputs.logits, outputs.metric, batch.lengths, batch.labels, group_size=5
+        )
         assert total.item() == pytest.approx((twice_half + metric).item())
 
     def test_the_learned_metric_begins_euclidean(self) -> None:
@@ -328,17 +330,20 @@ class TestDecoding:
 
 class TestSampling:
     @PATIENT
-    @given(st.integers(0, 1000))
-    def test_groups_are_of_different_videos_that_share_a_label(self, seed: int) -> None:
+    @given(st.integers(0, 1000), st.sampled_from([(WSADConfig(), 4, 5), (AUTHORS_CODE, 5, 4)]))
+    def test_groups_are_of_different_videos_that_share_a_label(self, seed: int, case: tuple[WSADConfig, int, int]) -> None:
+        """ "batch size 20 with 4 different activity instances ... such that at least 5 videos have the same activity"."""
+        config, groups_wanted, size = case
         dice = np.random.default_rng(seed)
         labels = np.zeros((60, 8), int)
         labels[np.arange(60), np.arange(60) % 8] = 1
         labels[dice.random((60, 8)) < 0.1] = 1
-        groups = sample(labels, WSADConfig(), rng=dice).reshape(5, 4)
+        groups = sample(labels, config, rng=dice).reshape(groups_wanted, size)
         shared = [set(np.flatnonzero(labels[group].all(axis=0))) for group in groups]
-        assert all(len(set(group)) == 4 for group in groups.tolist())
+        assert all(len(set(group)) == size for group in groups.tolist())
         assert all(shared)
-        assert any(len(set(choice)) == 5 for choice in itertools.product(*shared))  # each group is drawn for another label
+        each_for_another_label = any(len(set(choice)) == groups_wanted for choice in itertools.product(*shared))
+        assert each_for_another_label
 
     def test_few_labels_are_drawn_again(self) -> None:
         labels = np.repeat(np.eye(2, dtype=int), 6, axis=0)
@@ -346,7 +351,7 @@ class TestSampling:
 
     def test_labels_of_too_few_videos_are_passed_over(self) -> None:
         labels = np.array([[1, 0]] * 4 + [[0, 1]] * 3)
-        assert set(sample(labels, WSADConfig(), rng=np.random.default_rng(0))) == {0, 1, 2, 3}
+        assert set(sample(labels, WSADConfig(group_size=4), rng=np.random.default_rng(0))) == {0, 1, 2, 3}
         with pytest.raises(HeadError, match=r"groups of 5 videos .* smaller group_size"):
             sample(labels, WSADConfig(group_size=5), rng=np.random.default_rng(0))
 

@@ -20,6 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "dropout": 0.1,
         "learning_rate": 1e-2,
         "groups": 3,
+        "group_size": 4,
         "block": 10,
         "k": 2,
         "metric_weight": 0.1,
