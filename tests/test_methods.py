@@ -38,7 +38,8 @@ def watched(name: str, count: int, *instances: tuple[float, float, str]) -> Watc
     truth = VideoTruth(
         video_id=name, duration_s=count * STEP_S, instances=tuple(Instance(s, e, name, label) for s, e, label in instances)
     )
-    return Watched(truth=truth, features=Features(data=data, grid=grid))
+    logits = np.zeros((count, 2), np.float32)
+    return Watched(truth=truth, features=Features(data=data, grid=grid, logits=logits, labels=("x", "y")))
 
 
 class TestSections:

@@ -119,17 +119,20 @@ def data_in(out: Path) -> Data:
 
 def run_all(out: Path, wanted: list[Training], seeds: list[int], *, workers: int, on: str) -> list[Path]:
     """Every training with every seed; the results' files."""
-    tasks = [(training, seed) for seed in seeds for training in wanted]
-    files: list[Path] = []
+    # the first seed of everything first, and what says least of it last
+    tasks = sorted(((training, seed) for seed in seeds for training in wanted), key=lambda task: (task[1], task[0].late))
+    done: dict[int, list[Path]] = {}
     began_s = time.monotonic()
     with pool(workers) as workers_:
-        futures = {workers_.submit(run_one, out, training, seed, on): (training, seed) for training, seed in tasks}
-        for number, future in enumerate(as_completed(futures), start=1):
-            training, seed = futures[future]
-            files += future.result()
-            done = f"{number} of {len(tasks)}, {time.monotonic() - began_s:.0f} s"
-            say(f"{done}: {training.method} {next(iter(training.rows))} {seed}")
-    return files
+        futures = {workers_.submit(run_one, out, *task, on): number for number, task in enumerate(tasks)}
+        for future in as_completed(futures):
+            number = futures[future]
+            training, seed = tasks[number]
+            done[number] = future.result()
+            what = f"{training.method} {next(iter(training.rows))} {seed}"
+            say(f"{len(done)} of {len(tasks)}, {time.monotonic() - began_s:.0f} s: {what}")
+    order = sorted(done, key=lambda number: (wanted.index(tasks[number][0]), tasks[number][1]))
+    return [file for number in order for file in done[number]]
 
 
 def run_one(out: Path, training: Training, seed: int, on: str) -> list[Path]:

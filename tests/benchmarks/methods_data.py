@@ -264,7 +264,9 @@ def _cut(video: Watched, start: int, end: int, name: str) -> Watched:
         Stretch(*moved(found)) for found in video.truth.ambiguous if found.start_s < end_s and found.end_s > begin_s
     )
     truth = VideoTruth(video_id=name, duration_s=length_s, instances=instances, ambiguous=ambiguous)
-    return Watched(truth=truth, features=replace(video.features, data=video.features.data[start:end], grid=cut))
+    return Watched(
+        truth=truth, features=replace(video.features, data=video.features.data[start:end], grid=cut, logits=None, labels=())
+    )
 
 
 # ---- everything by name ----

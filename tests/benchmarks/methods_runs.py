@@ -71,6 +71,7 @@ class Training:
         rows: by their names in the table.
         test: what it is tested on; ``{}`` stands for test or validation.
         fit: completes the configuration by what is known of the training videos' times.
+        late: it is run when all the others are done.
     """
 
     method: str
@@ -80,6 +81,7 @@ class Training:
     rows: Mapping[str, Row]
     test: str = "{}"
     fit: Callable[[Any, TrainingSet], Any] | None = None
+    late: bool = False
 
     def fitted(self, data: Data) -> Training:
         """The same with a complete configuration."""

@@ -39,7 +39,7 @@ AUTOLOC = AutoLocConfig(
     localization_iterations=90,
 )
 # on features all layers are new; narrower than by default, as the data are few
-SCNN = ScnnConfig(iterations=500, decay_every=250, batch_size=2, max_snippets=64, width=64, segment_steps=8)
+SCNN = ScnnConfig(iterations=300, decay_every=150, batch_size=2, max_snippets=64, width=64, segment_steps=8)
 ACTIONBYTES = ActionBytesHeadConfig(iterations=2_000, clusters=100)
 # a sixteenth of the authors' widths, a quarter of their bins: videos have a hundred snippets, not a thousand
 AHERNET = AherNetConfig(
@@ -153,11 +153,16 @@ def weak() -> list[Training]:
         wsad("balanced BCE + contrastive", metric_loss="contrastive"),
         wsad("softmax + triplet", classifier="softmax"),
         wsad("BCE + triplet", classifier="bce"),
-        wsad("cosine distance", distance="cosine"),
-        wsad("Euclidean distance", distance="euclidean"),
-        wsad("learned metric", distance="learned"),
-        wsad("no blocks", block=None),
-        *(wsad(f"clip {'none' if clip is None else int(clip)}", clip=clip) for clip in (None, 2.0, 3.0, 5.0, 10.0)),
+        *(
+            replace(each, late=True)
+            for each in (
+                wsad("cosine distance", distance="cosine"),
+                wsad("Euclidean distance", distance="euclidean"),
+                wsad("learned metric", distance="learned"),
+                wsad("no blocks", block=None),
+                *(wsad(f"clip {'none' if clip is None else int(clip)}", clip=clip) for clip in (None, 2.0, 3.0, 5.0, 10.0)),
+            )
+        ),
         autoloc(
             {
                 "whole": WHOLE,
