@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,13 @@ def pool(workers: int) -> ProcessPoolExecutor:
 def _in_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("tal_run").setLevel(logging.ERROR)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)  # what a training has saved by then, it goes on from
 
 
 def say(text: str) -> None:
