@@ -37,6 +37,7 @@ What the paper leaves open, or is done otherwise here:
 - *NMS* is within a class.
 - *The classification network's learning rate* halves each 10,000 iterations and so does the localization network's, "the same"
   by the text; the authors' solver halves that each 5,000.
+- *New layers* begin as He's (ICCV 2015), fc8 at 0.01 (authors' prototxt).
 - *Crops* while training are the authors': 112 x 112 anywhere, mirrored half of the time (``augment``).
 """
 
