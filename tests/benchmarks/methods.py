@@ -25,7 +25,7 @@ from typing import Any
 from methods_data import SEEDS, Data, Made, watch
 from methods_numbers import table as table_of_numbers
 from methods_real import BACKBONE, COUNTS, QUERIES, WINDOWS, Asker, compose_real
-from methods_runs import Training, add_scores, digest_of, run, sources, write_card
+from methods_runs import Training, add_scores, digest_of, result_file, run, sources, write_card
 from methods_table import on_real, trainings
 from methods_tables import table_of_real, tables
 
@@ -42,10 +42,16 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", action="append", default=[], help="methods whose name holds this")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--tables", action="store_true", help="run nothing: tables of what is there")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     logging.getLogger("tal_run").setLevel(logging.ERROR)
     seeds = [int(seed) for seed in options.seeds.split(",")]
+    if options.tables:
+        there = [results(options.out, every, seeds, on=options.on) for every in (trainings(), on_real())]
+        there[1] += (options.out / "runs").glob("query_*.json")
+        print(write_tables(options.out, *there, on=options.on))
+        return
     print(table_of_numbers(), flush=True)
     prepare(options.out, workers=options.workers)
     has_real = options.clips is not None and (options.clips / "fight_surv" / "videos.txt").is_file()
@@ -57,15 +63,33 @@ def main() -> None:
     def wanted(every: list[Training]) -> list[Training]:
         return [t for t in every if not options.only or any(only.lower() in t.method.lower() for only in options.only)]
 
-    parts = [table_of_numbers()]
     made = run_all(options.out, wanted(trainings()), seeds, workers=options.workers, on=options.on)
-    parts.append(tables(made, on=options.on))
+    found: list[Path] = []
     if has_real and options.on == "test":
         found = run_all(options.out, wanted(on_real()), seeds, workers=options.workers, on=options.on)
-        parts.append(table_of_real([*found, ask(options.out)]))
+        found.append(ask(options.out))
+    print(write_tables(options.out, made, found, on=options.on))
+
+
+def write_tables(out: Path, made: list[Path], real: list[Path], *, on: str) -> str:
+    """Everything that was measured, as Markdown, into a file."""
+    parts = [table_of_numbers(), tables(made, on=on), *([table_of_real(real)] if real else [])]
     text = "\n\n".join(parts)
-    (options.out / f"methods_{options.on}.md").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    (out / f"methods_{on}.md").write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def results(out: Path, every: list[Training], seeds: list[int], *, on: str) -> list[Path]:
+    """Results that are there already."""
+    data = data_in(out)
+    fitted = [training.fitted(data) for training in every]
+    files = [
+        result_file(out, training, row, seed, data, on=on)
+        for training in fitted
+        for row in training.rows.values()
+        for seed in seeds
+    ]
+    return [file for file in files if file.is_file()]
 
 
 # ---- data ----
