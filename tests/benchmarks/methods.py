@@ -42,15 +42,16 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", action="append", default=[], help="methods whose name holds this")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--tables", action="store_true", help="run nothing: tables of what is there")
+    parser.add_argument("--tables", action="store_true", help="run nothing: tables of what is there (real video with --clips)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     logging.getLogger("tal_run").setLevel(logging.ERROR)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     if options.tables:
-        there = [results(options.out, every, seeds, on=options.on) for every in (trainings(), on_real())]
-        there[1] += (options.out / "runs").glob("query_*.json")
-        print(write_tables(options.out, *there, on=options.on))
+        made = results(options.out, trainings(), seeds, on=options.on)
+        real = results(options.out, on_real(), seeds, on=options.on) if options.clips else []
+        real += (options.out / "runs").glob("query_*.json") if real else ()
+        print(write_tables(options.out, made, real, on=options.on))
         return
     print(table_of_numbers(), flush=True)
     prepare(options.out, workers=options.workers)

@@ -52,10 +52,10 @@ def spread(numbers: NDArray[np.float64]) -> str:
 def overview(rows: Rows, protocols: Sequence[str], *, on: str) -> str:
     """One line a row: mAP at tIoU 0.5 under all protocols, the mean of 0.1 to 0.7, over frames."""
     others = [protocol for protocol in protocols if protocol != FIRST]
-    heads = [*(f"{tiou:g}" for tiou in TENTHS), "mean", *(f"`{protocol}` 0.5" for protocol in others), "frames"]
+    heads = [*(f"{tiou:g}" for tiou in TENTHS), "mean", *(f"`{protocol}` 0.5" for protocol in others), "frames", "seeds"]
     lines = [
         f"| method | | {' | '.join(heads)} |",
-        "|" + "---|" * (len(TENTHS) + len(protocols) + 3),
+        "|" + "---|" * (len(heads) + 2),
     ]
     for (method, row), cards in rows.items():
         first = values(cards, FIRST)
@@ -63,6 +63,7 @@ def overview(rows: Rows, protocols: Sequence[str], *, on: str) -> str:
         cells.append(f"**{spread(first.mean(axis=1))}**")
         cells += [spread(values(cards, protocol)[:, AT_HALF]) for protocol in others]
         cells.append(spread(100 * np.array([card["scores"]["frames"] for card in cards])))
+        cells.append(str(len(cards)))
         lines.append(f"| {method} | {row} | {' | '.join(cells)} |")
     return f"### All, {on}\n\n" + "\n".join(lines)
 
@@ -79,15 +80,20 @@ def by_overlap(rows: Rows, protocol: str) -> str:
 
 def orders(rows: Rows) -> str:
     """What the papers found, and what was found here: the mean over tIoU 0.1 to 0.7, seed by seed."""
-    lines = ["| method | better | worse | published | here: difference | of the seeds |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| method | better | worse | published | here: mean of 0.1 to 0.7 | here: at 0.5 | seeds that agree |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for order in ORDERS:
-        better, worse = (rows.get((order.method, name)) for name in (order.better, order.worse))
-        if not better or not worse or len(better) != len(worse):
+        pair = [{card["seed"]: card for card in rows.get((order.method, name), [])} for name in (order.better, order.worse)]
+        seeds = sorted(pair[0].keys() & pair[1].keys())
+        if not seeds:
             continue
-        gain = values(better, FIRST).mean(axis=1) - values(worse, FIRST).mean(axis=1)
+        better, worse = (values([cards[seed] for seed in seeds], FIRST) for cards in pair)
+        gain = better.mean(axis=1) - worse.mean(axis=1)
         lines.append(
             f"| {order.method} | {order.better} | {order.worse} | {order.published} | {spread(gain)} | "
-            f"{int((gain > 0).sum())} of {len(gain)} |"
+            f"{spread(better[:, AT_HALF] - worse[:, AT_HALF])} | {int((gain > 0).sum())} of {len(gain)} |"
         )
     return "### The papers' orders\n\n" + "\n".join(lines)
 
