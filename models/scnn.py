@@ -40,6 +40,7 @@ What the paper leaves open, or is done otherwise here:
 - *Biases* learn at twice the rate of weights and do not decay, as in the authors' prototxt; the paper does not tell them apart.
 - *The proposal network* learns for 30,000 iterations on THUMOS 2014 and MEXaction2 alike, the others for 30,000 each on the one
   and 20,000 on the other (4.2): ``proposal_until``, of 60,000 iterations or 40,000, on features; ``proposal_share`` on frames.
+- *New layers* begin as He's (ICCV 2015), fc8 at 0.01 (authors' prototxt).
 - *Crops* while training are the authors': 112 x 112 anywhere, mirrored half of the time, for each clip by itself
   (``augment``).
 - *The mean* that is subtracted is Sports-1M's, cut to the centre; in the authors' prototxt it is UCF101's, cut where the clip

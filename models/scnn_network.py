@@ -258,6 +258,10 @@ class SequenceTrunk(Trunk):
             nn.MaxPool1d(2, ceil_mode=True),
         )
         self.dense = nn.Linear(width * -(-steps // 4), width)
+        for layer in (self.row, self.maps[0], self.maps[3], self.dense):
+            # He's: with PyTorch's own, maps shrink to a third from layer to layer, and so do the gradients of a new fc8
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def embed(self, sequence: Tensor) -> Tensor:
         """Rows [..., D] as [..., width]."""
