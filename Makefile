@@ -1,6 +1,6 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz kill starter opencv-cuda word-vectors \
+.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz kill methods starter opencv-cuda word-vectors \
 	reproduce reference docs clean
 
 PYTHON ?= python3
@@ -76,6 +76,9 @@ fuzz: install ## Have tal-run read damaged files, and say what came of them (min
 	$(BIN)/python tests/tools/fuzz.py videos --files $(FILES) --seed $(SEED) -o $(OUT)/fuzz $(ARGS)
 	$(BIN)/python tests/tools/fuzz.py readers --files $(FILES) --seed $(SEED) -o $(OUT)/fuzz
 	$(BIN)/python tests/tools/fuzz.py batch --files 500 --seed $(SEED) -o $(OUT)/fuzz
+
+methods: install ## Show that the methods do what their papers say: make methods CLIPS=folder (90 minutes on two cores)
+	$(BIN)/python tests/benchmarks/methods.py $(OUT)/methods --clips $(CLIPS) $(ARGS)
 
 # Threads that wait without spinning take turns with what draws and decodes; memory that is kept, in large pages, need not be
 # cleared again for each batch: together a third faster.

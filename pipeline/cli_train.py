@@ -38,7 +38,9 @@ TOLD = 20  # times in a training
     "--data", type=click.Path(path_type=Path), metavar="DIR", help="Where it lies. [default: ./NAME; a made one: the cache]"
 )
 @click.option(
-    "--annotations", metavar="PATH", help="Instead of --dataset: ActivityNet JSON, THUMOS's folder of text files, or CSV."
+    "--annotations",
+    metavar="PATH",
+    help="Instead of --dataset: ActivityNet JSON, THUMOS's folder of text files, CSV, or a list of clips (as --moments).",
 )
 @click.option(
     "--subset", type=click.Choice(SUBSET_NAMES), help="Videos to learn from. [default: training or, without, validation]"
@@ -168,7 +170,7 @@ def train(
         if folder is None and moment_features is None and videos is None:
             raise WrongUse("say what to learn from, with --features DIR (`tal-run features` makes them)")
         with display.progress() as hook:
-            truth, names = _truth(dataset, data, annotations, hook, optional=moments is not None)
+            truth, names = _truth(head_name, dataset, data, annotations, hook, optional=moments is not None)
 
         from tal_run.extractors.feature_files import FeatureFolder
         from tal_run.models.head import head_named, load_head
@@ -355,11 +357,12 @@ def _names(listed: str) -> list[str]:
 
 
 def _truth(
-    dataset: str | None, data: Path | None, annotations: str | None, hook: Any, *, optional: bool
+    head: str, dataset: str | None, data: Path | None, annotations: str | None, hook: Any, *, optional: bool
 ) -> tuple[GroundTruth | None, dict[str, str]]:
     """What is annotated, and what it is called; None: there are moments alone."""
     from tal_run.eval import datasets
-    from tal_run.eval.annotations import read
+    from tal_run.eval.moments import is_clip_list, truth_of
+    from tal_run.pipeline.training_data import TIMED
 
     if optional and dataset is None and annotations is None:
         return None, {}
@@ -368,7 +371,9 @@ def _truth(
     if annotations is not None:
         if data is not None:
             raise WrongUse("--data says where a --dataset lies: leave it out")
-        return read(annotations), {"annotations": Path(annotations).name}
+        if head in TIMED and is_clip_list(annotations):
+            raise WrongUse(f"{annotations} lists trimmed clips, which have no times to learn from: give it as --moments")
+        return truth_of(annotations), {"annotations": Path(annotations).name}
     assert dataset is not None
     return datasets.find(dataset, data, hook=hook).truth(), {"dataset": dataset}
 
@@ -410,7 +415,10 @@ def _tensorboard(folder: str) -> Any:
     from importlib.util import find_spec
 
     if find_spec("tensorboard") is None:
-        raise WrongUse("--tensorboard needs the package tensorboard, which is not installed: install it, or leave that out")
+        raise WrongUse(
+            "--tensorboard needs the package tensorboard, which is not installed: pip install 'tal-run[tensorboard]', or leave "
+            "that out"
+        )
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(folder)
