@@ -116,7 +116,7 @@ reference: install ## Write docs/reference/cli.md anew, from the commands' help
 docs: reference reproduce ## Build the documentation as a site in out/site; it needs no network to be read
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(BIN)/python -m mkdocs build --quiet --strict --site-dir '$(OUT)/site'
-	@echo 'open $(OUT)/site/index.html in a browser'
+	@echo 'open $(OUT)/site/index.html in a browser; with a search: python3 -m http.server --directory $(OUT)/site'
 
 clean: ## Remove everything that was made
 	rm -rf .venv out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
