@@ -31,7 +31,7 @@ from tal_run.pipeline.training_data import TrainingSet
 
 MODELS = Path(__file__).parents[2] / "models"
 # what all heads rest on; a method's own files begin with its name
-SHARED = ("head.py", "postprocess.py", "thresholds.py")
+SHARED = ("postprocess.py", "thresholds.py")
 ALSO = {"wsad": ("wtalc.py",), "autoloc": ("wtalc.py",), "actionbytes": ("wtalc.py",)}
 CLASSES_BY = "activitynet"  # the protocol by which classes are told apart
 NAMED = [name for name, protocol in PROTOCOLS.items() if protocol.labels is None]  # mexaction2 knows two classes of its own
