@@ -1,6 +1,7 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made methods starter opencv-cuda word-vectors clean
+.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz kill methods starter opencv-cuda word-vectors \
+	reproduce clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -62,9 +63,19 @@ bench: install ## Measure localization, flow, networks, speed and memory on real
 	$(BIN)/python tests/benchmarks/backbones.py
 	$(BIN)/python tests/benchmarks/two_streams.py --clips $(CLIPS)
 	$(BIN)/python tests/benchmarks/evaluation.py
+	$(BIN)/python tests/benchmarks/batch.py
 
 bench-made: install ## Measure the starter in made video, 60 untrimmed videos a look (a quarter of an hour on two cores)
 	$(BIN)/python tests/benchmarks/made_video.py $(ARGS)
+
+# Files: damaged videos through the decoder process, other files through their readers, and videos in one batch. Each is drawn by
+# its number and SEED, so that what is found can be found again (tests/tools/fuzz.py).
+FILES ?= 10000
+SEED ?= 0
+fuzz: install ## Have tal-run read damaged files, and say what came of them (minutes): make fuzz FILES=10000 SEED=0
+	$(BIN)/python tests/tools/fuzz.py videos --files $(FILES) --seed $(SEED) -o $(OUT)/fuzz $(ARGS)
+	$(BIN)/python tests/tools/fuzz.py readers --files $(FILES) --seed $(SEED) -o $(OUT)/fuzz
+	$(BIN)/python tests/tools/fuzz.py batch --files 500 --seed $(SEED) -o $(OUT)/fuzz
 
 methods: install ## Show that the methods do what their papers say: make methods CLIPS=folder (90 minutes on two cores)
 	$(BIN)/python tests/benchmarks/methods.py $(OUT)/methods --clips $(CLIPS) $(ARGS)
@@ -89,9 +100,15 @@ opencv-cuda: install ## Build OpenCV with its CUDA flow and install it (an hour 
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(OUT)/opencv-cuda/*.whl
 	$(BIN)/python -c "import cv2; assert hasattr(cv2, 'cuda_OpticalFlowDual_TVL1'), 'built without CUDA: see the log above'"
 
+kill: install ## Kill tal-run batch and its workers at 200 random moments; what comes of it must be the same
+	$(BIN)/python tests/tools/kill_batch.py $(ARGS)
+
 word-vectors: install ## Make the shipped word vectors anew
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[distil]'
 	$(BIN)/python -m tal_run.pipeline.distil_words pipeline/data/minilm_l6_words.bin.gz
+
+reproduce: install ## Write docs/reproduce.md anew, from pipeline/data/experiments
+	$(BIN)/python -m tal_run.pipeline.experiment_page
 
 clean: ## Remove everything that was made
 	rm -rf .venv out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tal_run.eval.annotations import SUBSETS, THUMOS_ENDINGS, GroundTruth, VideoTruth, read
-from tal_run.eval.clip_lists import kinetics_clips, ucf101_clips
+from tal_run.eval.clip_lists import kinetics_clips, kinetics_truth, ucf101_clips
 from tal_run.eval.multithumos import read_multithumos
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook, ignore_progress
@@ -185,6 +185,8 @@ class DatasetFiles:
             DatasetError: none is there.
             AnnotationError: it cannot be true.
         """
+        if self.dataset.name == "kinetics" and (clips := kinetics_truth(self.folder)).videos:
+            return clips
         path = self.annotations
         if self.dataset.name == "multithumos" and (found := read_multithumos(path)):
             return found[0]

@@ -9,6 +9,7 @@ CSV               ``video_id,label,start_s,end_s,score``                        
 THUMOS text       ``video_id start end class score`` a line; class by name or number   S-CNN and others
 ================  ===================================================================  ==================================
 
+In a CSV file, text that a spreadsheet would take for a formula has an apostrophe before it (``spreadsheets.py``).
 ``read_detections`` goes by content and keeps of every detection where it stood, so that what is wrong with it can be said
 with its place. A million detections take some 60 MB in columns, and in all forms less than 500 MB while they are read.
 """
@@ -20,7 +21,7 @@ import itertools
 import json
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,6 +30,7 @@ import numpy as np
 
 from tal_run.eval.matching import FloatArray, IntArray
 from tal_run.eval.protocols import EvaluationError
+from tal_run.extractors.spreadsheets import from_cell
 from tal_run.models.detection import Detection
 
 COLUMNS = ("video_id", "label", "start_s", "end_s", "score")
@@ -177,7 +179,7 @@ def _from_csv(path: Path, lines: Iterable[str], before: int, optional: Sequence[
             raise EvaluationError(f"{path} has two columns {twins[0]!r}: keep the one that counts")
         places = [heads.index(name) if name in heads else MISSING for name in COLUMNS]
         rows = ((reader.line_num + before - 1, row) for row in reader if row)
-        return _from_rows(path, rows, places, width=len(heads))
+        return _from_rows(path, rows, places, width=len(heads), text_of=from_cell)
     except csv.Error as error:
         raise EvaluationError(f"{path} is no CSV file that can be read ({error}): is a quotation mark missing?") from None
 
@@ -187,7 +189,14 @@ def _from_thumos(path: Path, lines: Iterable[str], first: int) -> Detections:
     return _from_rows(path, rows, [0, 3, 1, 2, 4], width=len(COLUMNS))
 
 
-def _from_rows(path: Path, rows: Iterable[tuple[int, list[str]]], places: Sequence[int], *, width: int) -> Detections:
+def _from_rows(
+    path: Path,
+    rows: Iterable[tuple[int, list[str]]],
+    places: Sequence[int],
+    *,
+    width: int,
+    text_of: Callable[[str], str] = str,
+) -> Detections:
     """Rows of text with their line numbers; ``places`` says in which field each of ``COLUMNS`` stands, if in any."""
     columns = _Columns()
     at_video, at_label, at_start, at_end, at_score = places
@@ -199,8 +208,8 @@ def _from_rows(path: Path, rows: Iterable[tuple[int, list[str]]], places: Sequen
             start_s, end_s, score = float(row[at_start]), float(row[at_end]), float(row[at_score])
         except ValueError:
             raise EvaluationError(f"{path}, line {line}: {_what_is_wrong(row, places, width)}") from None
-        columns.videos.append(columns.video(row[at_video].strip()))
-        columns.add("" if at_label == MISSING else row[at_label].strip(), start_s, end_s, score)
+        columns.videos.append(columns.video(text_of(row[at_video].strip())))
+        columns.add("" if at_label == MISSING else text_of(row[at_label].strip()), start_s, end_s, score)
         columns.lines.append(line)
     return columns.table(str(path))
 

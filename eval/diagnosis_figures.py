@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from tal_run.eval.diagnosis import KINDS, PROFILE, Diagnosis, Sort
 from tal_run.eval.protocols import EvaluationError
 from tal_run.extractors.files import written_whole
+from tal_run.extractors.spreadsheets import as_cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +146,7 @@ def _missed_text(diagnosis: Diagnosis) -> str:
     writer.writerow(COLUMNS)
     for missed in diagnosis.missed:
         tious: Sequence[Any] = [round(missed.best_tiou, 4), round(missed.best_tiou_of_any, 4)]
-        writer.writerow([missed.video_id, missed.label, missed.start_s, missed.end_s, *tious])
+        writer.writerow([as_cell(missed.video_id), as_cell(missed.label), missed.start_s, missed.end_s, *tious])
     return text.getvalue()
 
 

@@ -22,10 +22,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tal_run.eval.annotations import CLIP_COLUMNS, SUBSETS, AnnotationError, GroundTruth, read, read_clips
-from tal_run.eval.clip_lists import KINETICS_COLUMNS
-
-KINETICS_SPLITS = {"train": "training", "val": "validation", "validate": "validation", "test": "testing"}
+from tal_run.eval.annotations import (
+    CLIP_COLUMNS,
+    SUBSETS,
+    AnnotationError,
+    GroundTruth,
+    Instance,
+    VideoTruth,
+    read,
+    read_clips,
+)
+from tal_run.eval.clip_lists import KINETICS_COLUMNS, KINETICS_SPLITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +79,43 @@ def moments_of(truth: GroundTruth) -> tuple[Moment, ...]:
         for video in truth.videos
         for found in video.instances
     )
+
+
+def truth_of(path: str | os.PathLike[str]) -> GroundTruth:
+    """Ground truth, or the clips of a list as videos of one action each, for methods that need no times.
+
+    How long a clip is, is not taken from the list: its instance is a second that stands for all of it.
+
+    Raises:
+        AnnotationError: it is neither, or an entry cannot be true.
+    """
+    if not is_clip_list(path):
+        return read(path)
+    labels: dict[str, dict[str, str | None]] = {}
+    for moment in read_moments(path):
+        labels.setdefault(moment.video_id, {}).setdefault(moment.label, moment.subset)
+    return GroundTruth(
+        videos=tuple(
+            VideoTruth(
+                video_id=video_id,
+                subset=next(iter(found.values())),
+                instances=tuple(Instance(0.0, 1.0, video_id, label) for label in found),
+            )
+            for video_id, found in labels.items()
+        )
+    )
+
+
+def is_clip_list(path: str | os.PathLike[str]) -> bool:
+    """Whether it lists trimmed clips, in one of the forms that ``annotations.read`` does not know."""
+    path = Path(path)
+    if path.is_dir():
+        return bool(_lists_in(path))
+    if not path.is_file():
+        return False
+    first = _first_line(path)
+    columns = set(next(csv.reader([first]), []))
+    return columns >= set(CLIP_COLUMNS) or columns >= KINETICS_COLUMNS or _names_clip(first)
 
 
 def to_learn_from(moments: Sequence[Moment], subset: str | None = None) -> tuple[Moment, ...]:

@@ -161,7 +161,8 @@ def reported(path: Path) -> Iterator[None]:
 
 
 def _short(error: Exception) -> str:
-    return printable(str(error) or type(error).__name__, limit=120)
+    words = str(error).partition(": <")[0]  # Python's parser shows objects with their addresses
+    return printable(words or type(error).__name__, limit=120)
 
 
 def _read_array(file: Any, size: int, where: str) -> Array:

@@ -132,7 +132,10 @@ def _unpickled(path: Path, weights: WeightsFile) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or a hostile pickle may raise anything
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
+        words = getattr(error, "strerror", None) or str(error)
+        reason = words.strip().partition("\n")[0].partition(". ")[0] or (
+            "it ends too early" if isinstance(error, EOFError) else ""
+        )
         raise WeightsError(
             f"{path} is not opened, as it is damaged or holds more than tensors ({reason or type(error).__name__}): "
             f"{_get_another(weights)}"

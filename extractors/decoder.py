@@ -7,11 +7,9 @@ it hangs. It cannot write files, cannot take more address space than allowed, le
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import resource
-import select
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from .display import Orientation, Pixels, Size, crop_centre, displayed_size, resized
+from .lifeline import die_with_parent
 from .probing import (
     DECODING_ERRORS,
     Probe,
@@ -293,7 +292,8 @@ class Server:
     def probe(self, request: JSONObject) -> None:
         """Answer with what the file holds."""
         self._path = request["path"]
-        self._probe = probe_file(self._path, max_pixels=request["max_pixels"], beat=self._channel.beat)
+        limits = {name: request[name] for name in ("max_pixels", "max_stay_s")}
+        self._probe = probe_file(self._path, **limits, beat=self._channel.beat)
         self._channel.send(self._probe.as_json())
 
     def frames(self, request: JSONObject) -> None:
@@ -332,20 +332,6 @@ class Server:
 def sensible_threads(stored: Size) -> int:
     """Threads cost more than they bring below half a megapixel, and memory for a frame each above."""
     return min(len(os.sched_getaffinity(0)), 4, 1 + stored.width * stored.height // PIXELS_PER_THREAD)
-
-
-def die_with_parent(lifeline: int) -> None:
-    """Have the kernel end this process when the parent closes the other end of the pipe `lifeline`, or dies.
-
-    A closed pipe raises SIGIO, and that ends a process that has made no arrangement for it, whatever thread holds
-    whatever lock. (PR_SET_PDEATHSIG would also end it when only the thread that started it ends.)
-    """
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    watch = select.poll()
-    watch.register(lifeline, 0)
-    if watch.poll(0):  # it was closed before the arrangement
-        sys.exit("the parent is gone")
 
 
 def limit_self(memory_bytes: int) -> None:

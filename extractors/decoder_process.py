@@ -21,6 +21,7 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .lifeline import lifeline
 from .wire import MAX_HEADER_BYTES, PREFIX, JSONObject, printable
 
 COMMAND = (sys.executable, "-P", "-m", "tal_run.extractors.decoder")
@@ -47,12 +48,12 @@ class DecoderProcess:
             self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         except OSError as error:
             raise DecoderFailure("no_process", str(error)) from error
-        # Nothing is ever written into it; the child dies when this end closes (decoder.die_with_parent).
-        lifeline, self._lifeline = _pipe()
+        # Nothing is ever written into it; the child dies when this end closes (lifeline.die_with_parent).
+        childs, self._lifeline = lifeline()
         try:
             self._process = subprocess.Popen(
-                [*command, str(lifeline)],
-                pass_fds=[lifeline],
+                [*command, str(childs)],
+                pass_fds=[childs],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -65,7 +66,7 @@ class DecoderProcess:
             os.close(self._lifeline)
             raise DecoderFailure("no_process", str(error)) from error
         finally:
-            os.close(lifeline)
+            os.close(childs)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests = self._process.stdin
@@ -173,15 +174,6 @@ class DecoderProcess:
         self._stderr.seek(max(0, size - 4096))
         lines = self._stderr.read(4096).decode(errors="replace").splitlines()
         return next((printable(line) for line in reversed(lines) if line.strip()), "")
-
-
-def _pipe() -> tuple[int, int]:
-    """A pipe whose ends are none of the numbers 0 to 2, which the child's own streams take even if they are free here."""
-    ends = []
-    for end in os.pipe():
-        ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3))
-        os.close(end)
-    return ends[0], ends[1]
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ result is turned and cropped, so that no step touches more pixels than it must::
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -84,6 +85,14 @@ def resized(size: Size, *, short_side: int | None) -> Size:
         return size
     shorter = min(size)
     return Size(*(max(1, round(Fraction(side * short_side, shorter))) for side in size))
+
+
+def covering_short_side(size: Size, *, short_side: int, crop: tuple[int, int] | None) -> int:
+    """`short_side`, or as much more as a picture of `size` needs to cover `crop` (height, width), as a tall one a wide crop."""
+    if crop is None:
+        return short_side
+    needed = (math.ceil(Fraction(part * min(size), whole)) for whole, part in ((size.height, crop[0]), (size.width, crop[1])))
+    return max(short_side, *needed)
 
 
 def crop_centre(picture: Pixels, crop: tuple[int, int] | None) -> Pixels:

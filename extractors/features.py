@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tal_run.extractors.backbone import Backbone, BackboneError, Rows, WindowConfig, check_windows
+from tal_run.extractors.display import Size, covering_short_side
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.feature_record import FeatureRecord
 from tal_run.extractors.hooks import Hook, ignore_progress
@@ -196,9 +197,13 @@ def extract(
         expected = windows.count(max(1, int(np.ceil(duration_s * windows.rate))))
         data, logits = _Rows(expected), _Rows(expected)
         hook(STEP, completed=0.0, total=duration_s)
+        short_side = wanted.short_side
+        if short_side is not None:
+            shown = Size(reader.info.width, reader.info.height)
+            short_side = covering_short_side(shown, short_side=short_side, crop=wanted.crop)
         chunks = reader.frames(
             fps=windows.rate,
-            short_side=wanted.short_side,
+            short_side=short_side,
             size=wanted.size,
             crop=wanted.crop if stream is None else None,  # flow is computed on whole frames
             interpolation=wanted.interpolation,

@@ -7,6 +7,7 @@ which is demultiplexing without decoding, and the displayed frames' timestamps c
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,6 +32,7 @@ DEMUXERS = (
 # Whose decoders know by the packet alone that no other frame refers to it.
 SKIPPABLE_CODECS = ("h264", "mpeg4", "mpeg2video", "mpeg1video")
 FRAMES_IN_DECODER = 5
+MAX_ASKED_AGAIN = 100  # times in one file
 BELIEVABLE_STAY_S = 10  # a slide may stay longer, in files whose frames all do
 DECODING_ERRORS = (av.FFmpegError, OSError, ValueError)
 
@@ -49,9 +51,28 @@ def is_memory(error: BaseException) -> bool:
 
 
 def reraise_if_memory(error: BaseException) -> None:
-    """Let pass what damage in a file explains, but not what a bound explains."""
-    if is_memory(error):
+    """Let pass what damage in a file explains, but not what a bound explains.
+
+    FFmpeg has no memory, it says, for a size that cannot be, such as a damaged file tells of.
+    """
+    if is_memory(error) and not _has_room():
         raise error
+
+
+def _has_room() -> bool:
+    """Whether there is as much memory as FFmpeg takes at once at most."""
+    try:
+        np.empty(2**31, np.uint8)
+    except MemoryError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in a few words."""
+    if is_memory(error):
+        return "it tells of a size that cannot be"
+    return printable(getattr(error, "strerror", None) or error, 80)
 
 
 def open_container(path: str) -> av.container.InputContainer:
@@ -68,7 +89,7 @@ def open_container(path: str) -> av.container.InputContainer:
         reraise_if_memory(error)
         if "moov atom not found" in str(error) and _is_mp4(path):
             raise UnreadableError("no_index") from error
-        raise UnreadableError("format", printable(getattr(error, "strerror", None) or error, 80)) from error
+        raise UnreadableError("format", _reason(error)) from error
     finally:
         av.logging.set_level(None)
 
@@ -94,6 +115,10 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
     if not streams:
         raise UnreadableError("audio_only" if container.streams.audio else "no_video")
+    # FFmpeg knows no decoder for what the others say that they hold
+    streams = [stream for stream in streams if stream.codec_context is not None]
+    if not streams:
+        raise UnreadableError("codec")
     for stream in container.streams:
         if stream is not streams[0]:
             stream.discard = av.stream.Discard.all
@@ -106,13 +131,28 @@ def read_packets(
     *,
     on_error: Callable[[Exception], None] = lambda error: None,
 ) -> Iterator[av.Packet[Any]]:
-    """The packets of `stream` and then an empty one, which flushes its decoder. An error ends the file there."""
+    """The packets of `stream` and then an empty one, which flushes its decoder. An error ends the file there.
+
+    `on_error` is told of it, and of those behind which reading goes on.
+    """
     packets = container.demux(stream)
+    asked_again = 0
+    packet: av.Packet[Any] | None = None
     while True:
         try:
             packet = next(packets, None)
-        except DECODING_ERRORS as error:
+        except (*DECODING_ERRORS, IndexError) as error:
+            if packet is not None and not packet.size:
+                return  # the end it was, with streams behind this one
             reraise_if_memory(error)
+            # Of MPEG-TS in which something is missing, "not yet": it goes on behind that. And PyAV's loop knows nothing of a
+            # stream that begins later, but the next one does.
+            if isinstance(error, (BlockingIOError, IndexError)) and asked_again < MAX_ASKED_AGAIN:
+                asked_again += 1
+                packets = container.demux(stream)
+                if isinstance(error, BlockingIOError):
+                    on_error(error)
+                continue
             on_error(error)
             flush: av.Packet[Any] = av.Packet()
             flush.stream = stream
@@ -171,6 +211,7 @@ class _Packets:
     discarded: int = 0
     fillers: int = 0  # one byte that stands for no frame, where MPEG-4 encoders lag behind by a B-frame
     corrupt: int = 0
+    gaps: int = 0
     error: str | None = None
     first_frame: av.VideoFrame | None = None
 
@@ -184,7 +225,10 @@ class _Packets:
                 self._add(packet)
 
     def _note_error(self, error: Exception) -> None:
-        self.error = str(error)
+        if isinstance(error, BlockingIOError):
+            self.gaps += 1
+        else:
+            self.error = _reason(error)
 
     def _decode(self, packet: av.Packet[Any]) -> None:
         try:
@@ -205,7 +249,7 @@ class _Packets:
         self.last_duration = packet.duration or 0
 
 
-def probe_file(path: str, *, max_pixels: int, beat: Callable[[], None]) -> Probe:
+def probe_file(path: str, *, max_pixels: int, max_stay_s: float = math.inf, beat: Callable[[], None]) -> Probe:
     """Read all packets of `path` and decode its first frame. `beat` is called again and again meanwhile.
 
     Raises:
@@ -223,7 +267,10 @@ def probe_file(path: str, *, max_pixels: int, beat: Callable[[], None]) -> Probe
         if packets.first_frame is None:
             _check_memory(stored)
             raise UnreadableError("no_frames", f"{len(packets.pts)} packets, none decodes")
-        return _describe(container, stream, packets)
+        probe = _describe(container, stream, packets)
+    if (longest_s := _unbelievable_stay_s(probe.times)) and longest_s > max_stay_s:
+        raise UnreadableError("stays", f"{float(longest_s):.0f} s")
+    return probe
 
 
 def _check_memory(stored: Size) -> None:
@@ -357,22 +404,26 @@ def _damage(container: av.container.InputContainer, stream: av.VideoStream, pack
             f"the header promises {float(promised_s):.1f} s, the pictures end at {float(times.duration_s):.1f} s: "
             f"{excuse}the file is cut off or damaged"
         )
-    longest_s = _longest_stay_s(times)
-    if longest_s > BELIEVABLE_STAY_S and longest_s > 100 * times.interval_ticks * times.tick_s:
+    if longest_s := _unbelievable_stay_s(times):
         notes.append(
             f"one frame stays on screen for {float(longest_s):.0f} s: the timestamps are probably broken, and so are the times "
             "that follow"
         )
     if packets.error:
-        notes.append(f"reading stopped early: {printable(packets.error, 120)}")
+        notes.append(f"reading stopped early: {packets.error}")
+    if packets.gaps:
+        notes.append(f"bytes are missing in {count(packets.gaps, 'place')}; reading went on behind")
     if packets.corrupt:
         notes.append(f"{count(packets.corrupt, 'frame')} marked as damaged")
     return notes
 
 
-def _longest_stay_s(times: FrameTimes) -> Fraction:
+def _unbelievable_stay_s(times: FrameTimes) -> Fraction | None:
+    """How long the frame stays on screen that stays longest, where that is much longer than the others do."""
     distances = np.diff(np.append(times.ticks, times.end_tick))
-    return int(distances.max()) * times.tick_s
+    longest_s = int(distances.max()) * times.tick_s
+    is_believable = longest_s <= BELIEVABLE_STAY_S or longest_s <= 100 * times.interval_ticks * times.tick_s
+    return None if is_believable else longest_s
 
 
 def _end_s(times: FrameTimes) -> Fraction:

@@ -36,6 +36,7 @@ WEIGHTS_NAME = "starter.safetensors"
 FORMAT = "tal-run starter 1"  # the one entry of the metadata
 CARD_NAME = "starter.json"
 SHA256 = "sha256"  # the card's entry of that
+LENGTHS_S = "lengths_s"  # the card's entry of how long each action usually lasts
 
 # What made video is drawn at (320 x 240), shrunk: people are mostly 24 to 76 pixels tall.
 CROP = (96, 128)
@@ -105,6 +106,7 @@ class Starter:
             raise WeightsError(f"the weights give {weights.network.config.feature_dim} features, not {self.feature_dim}")
         self.labels = weights.labels
         self.recipe = weights.recipe
+        self.lengths_s: Mapping[str, float] = _packaged_lengths() if path is None else read_lengths(path)
         self.weights: Mapping[str, str] = {WEIGHTS_NAME: weights.sha256}
         try:
             self._network = weights.network.to(options.device)
@@ -219,6 +221,31 @@ def write_card(weights: str | os.PathLike[str], card: Mapping[str, Any]) -> dict
     with written_whole(Path(weights).with_suffix(".json")) as part:
         part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return whole
+
+
+def read_lengths(weights: str | os.PathLike[str]) -> dict[str, float]:
+    """How many seconds an instance of each action usually lasts, by the card beside a file of weights; empty without one.
+
+    Raises:
+        WeightsError: the card says something else.
+    """
+    path = Path(weights).with_suffix(".json")
+    try:
+        lengths_s = json.loads(path.read_text(encoding="utf-8")).get(LENGTHS_S, {})
+        if not all(type(length_s) in (int, float) and 0 < length_s < float("inf") for length_s in lengths_s.values()):
+            raise ValueError("a length is no number of seconds")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} does not say how long actions last ({printable(error)}): make it anew with `make starter`, or remove it"
+        ) from error
+    return {str(label): float(length_s) for label, length_s in lengths_s.items()}
+
+
+def _packaged_lengths() -> dict[str, float]:
+    with resources.as_file(resources.files("tal_run.extractors") / "data") as data:
+        return read_lengths(Path(data) / WEIGHTS_NAME)
 
 
 def _labels(names: Any) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ class DecodeLimits:
     memory_bytes: int = 8 << 30  # of address space in the decoder process
     max_pixels: int = 8192 * 8192  # of one stored picture
     max_duration_s: float = 7 * 24 * 3600.0  # longer ones have broken timestamps
+    max_stay_s: float = 3600.0  # of one frame on screen, where the others' is less than a hundredth of it
     chunk_frames: int = 32
     chunk_bytes: int = 32 << 20  # a chunk has one frame at least, however large
     threads: int = 0  # of the decoder; 0: one for small pictures, up to four for large ones
@@ -238,6 +239,7 @@ class Video:
 
         Raises:
             ValueError: arguments that fit no video, or not this one.
+            VideoError: the pictures are too narrow for a short side of that length.
             VideoError: (while iterating) the decoder hung, crashed or ran out of memory, and no other is left.
         """
         rate = as_rate(fps)
@@ -253,6 +255,12 @@ class Video:
         if size is not None:
             shown = Size(size[1], size[0])
         if shown.width * shown.height > self._limits.max_pixels:
+            if short_side is not None:
+                raise VideoError(
+                    f"{self._shown} has pictures of {self.info.width} x {self.info.height} pixels, too narrow to be scaled to "
+                    f"a short side of {short_side}; cut out what matters, or convert it with "
+                    "`ffmpeg -i IN -vf scale=320:240 OUT.mp4`"
+                )
             raise ValueError(f"frames of {shown.width} x {shown.height} are larger than {self._limits.max_pixels:,} pixels")
         if crop is not None:
             height, width = crop
@@ -350,6 +358,7 @@ class Video:
                 "command": "probe",
                 "path": str(self._path),
                 "max_pixels": self._limits.max_pixels,
+                "max_stay_s": self._limits.max_stay_s,
                 "memory_bytes": self._limits.memory_bytes,
             }
         )
@@ -377,6 +386,7 @@ class Video:
         text = CAUSES[cause].format(
             detail=failure.detail or failure.cause,
             max_pixels=self._limits.max_pixels,
+            max_stay_s=self._limits.max_stay_s,
             max_hours=self._limits.max_duration_s / 3600,
             memory_gib=self._limits.memory_bytes / 2**30,
             python=sys.executable,
@@ -419,7 +429,7 @@ def _as_info(message: JSONObject, path: Path, limits: DecodeLimits) -> tuple[Vid
         or stored[0] * stored[1] > limits.max_pixels
         or [type(part) for part in turned] != [bool, bool, bool]
         or not Fraction(1, 10) <= pixel_aspect <= 10
-        or not 0 < duration_s < 2**63
+        or not 0 < duration_s < 2**128
         or frame_count < 1
         or not 0 < frame_rate < math.inf
     ):

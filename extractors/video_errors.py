@@ -32,12 +32,17 @@ CAUSES = {
     "e.g. with untrunc",
     "audio_only": "holds sound but no pictures; give the file that has the video stream",
     "no_video": "holds no video stream; give the file that has one",
+    "codec": "holds video in a codec that is unknown here, or its header is damaged; if it plays elsewhere, convert it with "
+    "`ffmpeg -i IN -c:v libx264 OUT.mp4`, or else fetch it again",
     "no_frames": "has a video stream in which no frame can be decoded ({detail}); fetch it again, or convert it with "
     "`ffmpeg -i IN -c:v libx264 OUT.mp4`",
     "too_large": "has pictures of {detail} pixels, more than the {max_pixels:,} allowed; scale it down first, or "
     "raise DecodeLimits.max_pixels",
     "too_long": "has timestamps that span {detail}, more than the {max_hours:g} h allowed, so they are probably "
     "broken; write them anew with `ffmpeg -i IN -c:v libx264 OUT.mp4`, or raise DecodeLimits.max_duration_s",
+    "stays": "shows one frame for {detail} and the others for moments, more than the {max_stay_s:g} s allowed, so its "
+    "timestamps are probably broken; write them anew with `ffmpeg -i IN -c:v libx264 OUT.mp4`, or raise "
+    "DecodeLimits.max_stay_s",
     "memory": "needs more than the {memory_gib:g} GiB of address space allowed to a decoder; scale it down first, or raise "
     "DecodeLimits.memory_bytes",
     "stalled": "made the decoder hang ({detail}); it was stopped; convert the file with "

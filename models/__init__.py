@@ -6,5 +6,5 @@ from tal_run.models.head import HEADS
 
 __all__ = ["HEADS", "LOCALIZERS", "Detection"]
 
-# what needs no training: name -> (latent [T, L], activation of one class [T], config) -> segments [N, 2], scores [N]
+# what needs no training: name -> (latent [T, L], activation of one class [T], config, typical length) -> segments, scores
 LOCALIZERS = {"actionbytes": localize}

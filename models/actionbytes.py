@@ -25,6 +25,10 @@ contrast are not, and the proposals bring no hit there that the thresholds did n
   hour would be lost, and a query is not on one scale with the classes. ``min_score`` does its work.
 - *Evening out* (``power``, ``smooth``). The paper's CAS comes from a head trained for localization. Probabilities of a
   classifier that sees 1.6 s at a time flicker, so segments are sought on their cube roots, averaged over 5 snippets.
+- *As long as the action* (``smooth_share``). An average over a fixed time flattens a kick and still cuts a slow squat
+  between its repetitions. Where a class's typical length is known, the average may be over a share of that instead, as
+  a matched filter is as long as what it looks for (that lengths differ from class to class is used by S-CNN, CVPR 2016,
+  too, when it weighs its scores). Widths need not be whole: the outermost two snippets then count in part.
 - *The second threshold* (``floor``) is the midpoint of the CAS's largest value and 0, its smallest value in any video
   that is not the action from end to end. On cube roots it lies where the probability is an eighth of the largest.
 - *Which segment is better* (``score``, ``margin``): its outer-inner contrast (AutoLoc, ECCV 2018, Eq. 1, with the sign
@@ -64,6 +68,7 @@ class ActionBytesConfig:
         first_stage: without a query, drop classes less confident than the mean of all, as the paper does.
         power: the CAS is raised to this power before it is averaged; the paper's is 1.
         smooth: snippets of the moving average over the CAS, odd; the paper has none, that is 1.
+        smooth_share: where the class's typical length is known, average over this share of it instead; None: never.
         floor: lower end of the midpoint threshold; None: the CAS's smallest value, as in W-TALC's code.
         score: how a segment is judged on the CAS (open in the paper).
         margin: for ``contrast``, length of the margin on either side as a fraction of the segment's; 0.25 in AutoLoc.
@@ -78,6 +83,7 @@ class ActionBytesConfig:
     first_stage: bool = False
     power: float = 1 / 3
     smooth: int = 5
+    smooth_share: float | None = None
     floor: float | None = 0.0
     score: SegmentScore = "contrast"
     margin: float = 1.0
@@ -92,6 +98,8 @@ class ActionBytesConfig:
                 raise ValueError(f"{name.replace('_', '-')} must lie in 0..1, got {getattr(self, name):g}")
         if self.smooth < 1 or self.smooth % 2 == 0 or self.jitter < 0:
             raise ValueError(f"smooth must be odd and jitter not negative, got {self.smooth} and {self.jitter}")
+        if self.smooth_share is not None and not self.smooth_share > 0:
+            raise ValueError(f"smooth_share must be above 0, got {self.smooth_share:g}")
         if self.score not in ("contrast", "mean") or any(m < 1 for m in self.merge):
             raise ValueError(f"score must be contrast or mean and merge numbers from 1 on, got {self.score}, {self.merge}")
         if not (self.power > 0 and self.margin > 0):
@@ -138,7 +146,7 @@ def proposals(boundaries: ArrayLike, length: int, *, merge: tuple[int, ...] = (1
 
 
 def localize(
-    latent: ArrayLike, activation: ArrayLike, *, config: ActionBytesConfig
+    latent: ArrayLike, activation: ArrayLike, *, config: ActionBytesConfig, typical: float | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Segments of one class, from two pools: the CAS above its midpoint (W-TALC), and ActionBytes proposals.
 
@@ -146,6 +154,7 @@ def localize(
         latent: latent features [T, L].
         activation: the class's activation sequence (CAS) [T], not negative.
         config: thresholds.
+        typical: how many snippets an instance of the class usually lasts; None: not known. For ``smooth_share``.
 
     Returns:
         Snippet ranges, both ends included [N, 2], best first, and their scores [N], all at least ``min_score``.
@@ -158,7 +167,10 @@ def localize(
         raise ValueError(f"activations must not be negative (probabilities, say), the smallest is {cas.min():g}")
     if cas.max() < config.min_score:  # no mean can be larger than the largest activation
         return np.empty((0, 2), np.int64), np.empty(0)
-    even = _moving_average(cas**config.power, config.smooth)
+    width: float = config.smooth
+    if config.smooth_share is not None and typical is not None:
+        width = max(1.0, config.smooth_share * typical)
+    even = _moving_average(cas**config.power, width)
     found = boundaries(latent, percentile=config.percentile)
     if config.include_ends:
         found = np.concatenate([[0], found, [len(cas)]])
@@ -202,11 +214,15 @@ def segment_scores(
     return inner
 
 
-def _moving_average(curve: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Centred mean over ``width`` (odd) snippets; at the ends, over those that exist."""
+def _moving_average(curve: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    """Centred mean over ``width`` snippets (the outermost two may count in part); at the ends, over those that exist."""
     if width == 1:
         return curve
-    kernel = np.ones(width)
-    sums = np.convolve(curve, kernel, mode="full")[width // 2 :][: len(curve)]
-    counts = np.convolve(np.ones_like(curve), kernel, mode="full")[width // 2 :][: len(curve)]
+    whole, part = divmod((width - 1) / 2, 1)  # on either side
+    reach = int(whole) + (part > 0)
+    kernel = np.ones(2 * reach + 1)
+    if part > 0:
+        kernel[[0, -1]] = part
+    sums = np.convolve(curve, kernel, mode="full")[reach:][: len(curve)]
+    counts = np.convolve(np.ones_like(curve), kernel, mode="full")[reach:][: len(curve)]
     return np.asarray(sums / counts)

@@ -67,6 +67,7 @@ from tal_run.models.head import Batch, Found, Head, HeadError, Step, found, labe
 from tal_run.models.postprocess import nms
 from tal_run.models.wtalc import is_inside
 
+MOST_STREAMS = 64  # networks side by side; nobody has more than two
 CHUNK = 1 << 20  # segments that OIC selection looks at at once
 
 A = TypeVar("A")
@@ -136,6 +137,8 @@ class AutoLocConfig:
         counts = (self.streams, self.channels, self.decay_every, 1 if self.top_classes is None else self.top_classes)
         if min(counts) < 1 or not self.anchors or min(self.anchors) < 1:
             raise ValueError(f"streams, channels, decay_every, top_classes and anchors must be at least 1, got {self}")
+        if self.streams > MOST_STREAMS:
+            raise ValueError(f"streams must be at most {MOST_STREAMS}, got {self.streams}")
         if self.pred_kernel < 1 or self.pred_kernel % 2 == 0:
             raise ValueError(f"pred_kernel must be odd, got {self.pred_kernel}")
         if not (0 <= self.nms_tiou <= 1 and self.inflation >= 0):

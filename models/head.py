@@ -55,6 +55,7 @@ HEADS: dict[str, str] = {
 
 FORMAT = "tal-run head 1"  # the one entry of the metadata
 MOST_CLASSES, MOST_DIM = 100_000, 1 << 20  # of a head in a file, beyond which it is damaged
+MOST_COUNT = 2**31  # of any number in a configuration
 
 C = TypeVar("C")
 
@@ -263,6 +264,7 @@ class TrainedHead:
 
         Raises:
             FeatureError: these are not features such as it was trained on.
+            HeadError: its weights, finite though they are, make infinite numbers of them.
         """
         import torch
 
@@ -271,6 +273,11 @@ class TrainedHead:
         with torch.inference_mode():
             video = torch.from_numpy(np.array(features.data[None], np.float32)).to(device)  # [1, T, D]
             outputs = to_arrays(self.network.eval()(video, torch.tensor([video.shape[1]], device=device)))
+        if not all(np.isfinite(array).all() for array in outputs):
+            raise HeadError(
+                f"the {self.head.name} head makes numbers that are none (NaN or infinite) of finite features, so its weights "
+                "are damaged: fetch its file again, or train it anew"
+            )
         if self.affinities is None or self.head.carry_over is None:
             return outputs
         return self.head.carry_over(outputs, self.affinities, self.config)
@@ -440,7 +447,7 @@ def load_head(path: str | os.PathLike[str], *, device: str = "cpu") -> TrainedHe
         raise HeadError(f"there is no trained head at {shown}: train one with `tal-run train`") from error
     except OSError as error:
         raise HeadError(f"the trained head {shown} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise HeadError(
             f"{shown} holds a damaged head ({printable(str(error), limit=200)}): fetch it again, or train it anew"
         ) from error
@@ -487,6 +494,8 @@ def _from_json(kind: Any, value: Any) -> Any:
         parts = _as(list, value)
         kinds = [options[0]] * len(parts) if options[-1] is Ellipsis else options
         return tuple(_from_json(one, part) for one, part in zip(kinds, parts, strict=True))
+    if kind is int and abs(_as(int, value)) > MOST_COUNT:
+        raise ValueError(f"{value} is more than anything counts")
     return float(_as((int, float), value)) if kind is float else _as(kind, value)
 
 

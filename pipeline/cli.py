@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tal_run.pipeline.cli_batch import batch, limiting_options, limits_of, seen_to, threads_of
+from tal_run.pipeline.cli_clips import clips
+from tal_run.pipeline.cli_convert import convert
 from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
+from tal_run.pipeline.cli_experiments import experiments
+from tal_run.pipeline.cli_feature_detection import detect_in_features, feature_options
 from tal_run.pipeline.cli_report import report
 from tal_run.pipeline.cli_train import train
+from tal_run.pipeline.cli_watching import config_of, detecting_options, detector_of, watching_options
 from tal_run.pipeline.cli_weights import weights
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
+from tal_run.pipeline.formats import FORMATS, PAGE
 
 if TYPE_CHECKING:
     from tal_run.eval.datasets import DatasetFiles
     from tal_run.extractors.hooks import Hook
-    from tal_run.pipeline.detector import DetectConfig
+    from tal_run.pipeline.batch_locks import Run
     from tal_run.pipeline.feature_batch import Outcome
     from tal_run.pipeline.screen import Screen
-    from tal_run.pipeline.workers import Worker
 
-NATIVE = "native"
-Command = Callable[..., Any]
 Result = TypeVar("Result")
+AGAIN_S = 2.0  # until what another run works on is asked for again
 
 
 class Program(click.Group):
@@ -41,7 +49,8 @@ class Program(click.Group):
         # read when torch is loaded: its threads sleep while they wait, and leave the cores to decoding and optical flow
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)  # a batch system's way to stop: as Ctrl-C, what is done is kept
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, _interrupt)  # a batch system's way to stop: as Ctrl-C, what is done is kept
         try:
             return super().main(*args, **{"standalone_mode": False, **kwargs})
         except click.ClickException as error:
@@ -83,61 +92,8 @@ def main() -> None:
     """
 
 
-class FrameRate(click.ParamType[Any]):
-    """A number of frames a second, or ``native``: each of the video's own."""
-
-    name = "fps|native"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        """The number, or ``native``."""
-        if value == NATIVE:
-            return NATIVE
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor {NATIVE}", param, ctx)
-
-
-def _watching_options(command: Command) -> Command:
-    """The options of every command that watches videos."""
-    for option in reversed(
-        [
-            click.option("--backbone", metavar="NAME", help="Network to watch with. [default: auto, the strongest at hand]"),
-            click.option("--fps", type=FrameRate(), help="Frames to look at, a second of video. [default: the backbone's]"),
-            click.option("--window", type=int, help="Frames in one window. [default: the backbone's]"),
-            click.option("--stride", type=int, help="Frames from window to window. [default: the backbone's]"),
-            click.option(
-                "--decoder",
-                type=click.Choice(["auto", "decord", "pyav"]),
-                default="auto",
-                show_default=True,
-                help="Library that decodes.",
-            ),
-            click.option(
-                "--device",
-                default="cpu",
-                show_default=True,
-                help="What networks and flow run on: cpu, cuda, cuda:1. `features` takes several, with commas: a process each.",
-            ),
-            click.option(
-                "--flow",
-                "flow_backend",
-                type=click.Choice(["auto", "opencv", "opencv-cuda", "numba", "torch"]),
-                default="auto",
-                show_default=True,
-                help="What computes optical flow, for backbones that look at motion.",
-            ),
-            click.option("--quiet", is_flag=True, help="No progress, no notes: results and errors only."),
-            click.option("-v", "--verbose", is_flag=True, help="Say what is chosen and why."),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
 @main.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-@click.option("-q", "--query", "queries", multiple=True, metavar="TEXT", help="What to look for, in words. Repeatable.")
+@click.argument("videos", nargs=-1, metavar="VIDEO...")
 @click.option(
     "-o",
     "--output",
@@ -150,99 +106,108 @@ def _watching_options(command: Command) -> Command:
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["json", "jsonl", "csv", "html"]),
-    help="[default: by FILE's ending; without -o, a table]",
+    type=click.Choice([*FORMATS, PAGE]),
+    help="See `tal-run convert -h`. [default: by FILE's ending; without -o, a table]",
 )
-@click.option("--word-vectors", metavar="FILE", help="word2vec, GloVe or fastText vectors, instead of tal-run's own.")
-@click.option("--names-only", is_flag=True, help="Match a query to the classes' names alone, not to their paraphrases.")
-@click.option("--min-score", type=float, metavar="S", help="Leave out what scores lower. [default: fits the backbone]")
-@click.option("--top", type=int, help="Without --query: classes to report. [default: 5; of a checkpoint, all]")
-@click.option("--curves", is_flag=True, help="Keep the scores over time in a .json, for `tal-run report` to draw.")
-@click.option("--checkpoint", metavar="FILE", help="Find what a head was trained to find (`tal-run train`), with its backbone.")
-@_watching_options
+@detecting_options
+@feature_options
+@watching_options
 def detect(
     videos: tuple[str, ...],
-    queries: tuple[str, ...],
     targets: tuple[Path, ...],
     format_name: str | None,
-    word_vectors: str | None,
-    names_only: bool,
-    min_score: float | None,
-    top: int | None,
-    curves: bool,
-    checkpoint: str | None,
-    **watching: Any,
+    folder: str | None,
+    experiment: str | None,
+    data: Path | None,
+    **options: Any,
 ) -> None:
     """Find actions in videos.
 
     Those asked for with --query or, without one, each video's best classes. Prints a table (plain tab-separated rows
-    when piped), and writes files with -o. Exit status: 0 done, 1 some videos failed, 2 wrong use.
+    when piped), and writes files with -o. With --features, a trained head looks at stored features instead, of all videos
+    or those named, and writes one file. Exit status: 0 done, 1 some videos failed, 2 wrong use.
     """
-    from dataclasses import replace
     from functools import partial
+
+    if folder is not None:
+        if options["queries"] or options["word_vectors"] or options["names_only"] or options["top"] is not None:
+            raise WrongUse(
+                "in stored features all actions are sought: leave out --query, --word-vectors, --names-only and --top"
+            )
+        detect_in_features(
+            videos,
+            folder=folder,
+            checkpoint=options["checkpoint"],
+            targets=targets,
+            format_name=format_name,
+            experiment=experiment,
+            data=data,
+            settings=options["settings"],
+            min_score=options["min_score"],
+            watching=options,
+        )
+    if experiment or data:
+        raise WrongUse("--experiment and --data go with --features")
+    if not videos:
+        raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'VIDEO...'", param_type="argument")
 
     from tal_run.pipeline import outputs
     from tal_run.pipeline import report as page
-    from tal_run.pipeline.detector import Detector, localization_for
-    from tal_run.pipeline.frames_detector import trained_detector
-    from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
     from tal_run.pipeline.screen import Screen
-    from tal_run.pipeline.word_vectors import load_word_vectors
 
-    display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
+    display = Screen(quiet=options["quiet"], verbose=options["verbose"])
     with errors_as_wrong_use():
-        config = _config(watching, display, checkpoint=checkpoint)
-        if top is not None or checkpoint:
-            config = replace(config, top_classes=top)
-        config = replace(config, query=NAMES_ONLY if names_only else QueryConfig())
-        if min_score is not None and not checkpoint:
-            config = replace(config, localization=replace(localization_for(config.backbone), min_score=min_score))
         for target in targets:
             outputs.check_writable(target, inputs=videos)
         if len(set(map(os.path.realpath, targets))) < len(targets):
             raise WrongUse("two of the files given with -o are one and the same: give each its own")
         formats = {target: format_name or outputs.format_of(target) for target in targets}
-        if word_vectors and not Path(word_vectors).is_file():
-            raise WrongUse(f"there is no file {word_vectors} to read word vectors from: check --word-vectors")
+        paths = _each_once(videos)
+        for kind in {*formats.values(), *([format_name] if format_name else [])}:
+            outputs.check_holds(kind, len(paths))
         with display.progress() as hook:
-            vectors = partial(load_word_vectors, word_vectors) if word_vectors else None
-            detector = (
-                trained_detector(checkpoint, config, min_score=min_score, vectors=vectors, hook=hook)
-                if checkpoint
-                else Detector(config, vectors=vectors, hook=hook)
-            )
-            matches = detector.match(queries)
+            detector, matches = detector_of(options, display, hook=hook)
     display.matches(matches)
     for note in detector.notes:
         display.say(f"note: {note}")
 
-    paths = _each_once(videos)
     done, status = _watch_all(paths, partial(detector.detect, matches=matches), display)
     names = dict(zip(paths, outputs.video_ids(paths), strict=True))
     results = {names[path]: result for path, result in done.items()}
 
-    def rendered(format_name: str, *, beside: Path | None = None) -> str:
-        if format_name == "html":
+    def rendered(kind: str, target: Path | None = None) -> list[tuple[Path | None, str]]:
+        """The text for a file, and that of the second one that a format may need beside it."""
+        if kind == PAGE:
             made_by = outputs.external_data(detector, matches, results)
             shown = page.of_results(results)
-            return page.rendered(shown, beside=beside, matches=matches, backbone=detector.backbone.name, made_by=made_by)
-        by_video = {video_id: result.detections for video_id, result in results.items()}
-        made_by = outputs.external_data(detector, matches, results, curves=curves) if format_name == "json" else {}
-        return outputs.rendered(format_name, by_video, made_by)
+            text = page.rendered(shown, beside=target, matches=matches, backbone=detector.backbone.name, made_by=made_by)
+            return [(target, text)]
+        made_by = outputs.external_data(detector, matches, results, curves=options["curves"]) if kind == "json" else {}
+        return outputs.texts(kind, outputs.found_videos(results), target, made_by=made_by)
 
     if format_name and not targets:
-        click.echo(rendered(format_name), nl=False)
+        with errors_as_wrong_use():
+            ((_, text),) = rendered(format_name)
+        click.echo(text, nl=False)
         sys.exit(status)
-    written = []
+    written, beside = list[Path](), list[Path]()
     for target, kind in formats.items():
-        text = rendered(kind, beside=None if outputs.is_stream(target) else target)
-        if _write_or_show(target, text, display):
+        for note in outputs.frame_notes(kind, outputs.found_videos(results)):
+            display.say(f"note: {note}")
+        try:
+            texts = rendered(kind, None if outputs.is_stream(target) else target)
+        except outputs.FormatError as error:
+            display.error(f"{target}: {error}")
+            continue
+        done_all = [_write_or_show(place or target, text, display) for place, text in texts]  # each, whatever became of one
+        if all(done_all):
             written.append(target)
+            beside += [place for place, _ in texts[1:] if place]
     # standard output is free for the table unless a result goes there
     is_taken = len(written) < len(formats) or any(map(outputs.is_stream, formats))
     display.detections(results, matches, on_stderr=is_taken, is_written=bool(targets))
     if written:
-        display.say(f"wrote {' and '.join(map(str, written))}")
+        display.say(f"wrote {' and '.join(map(str, [*written, *beside]))}")
     sys.exit(status if len(written) == len(formats) else SOME_FAILED)
 
 
@@ -294,7 +259,8 @@ def detect(
     show_default=True,
     help="Video shorter than one window: repeat its last frame or all of it, or make nothing of it.",
 )
-@_watching_options
+@limiting_options
+@watching_options
 def features(
     inputs: tuple[str, ...],
     output_name: str,
@@ -310,14 +276,16 @@ def features(
     Features, class logits and their place in time, one .npz a video, by the video's name (below FOLDER where two videos
     share one), or in the form that another tool reads; beside it a .json that says what made them. What is there already, is
     whole and was made of the same video in the same way is kept; what tal-run did not make is not overwritten.
-    `--dataset synthetic` needs no FOLDER: its videos are made.
+    `--dataset synthetic` needs no FOLDER: its videos are made. Several runs with the same DIR share the work; --workers, or
+    several devices, make processes of it: one that crashes, hangs or takes too much costs the video in hand.
     """
     from tal_run.extractors import create_backbone
     from tal_run.extractors.errors import TalRunError
     from tal_run.extractors.feature_files import FeatureFolder
     from tal_run.extractors.flow import PRESETS
     from tal_run.extractors.two_streams import FlowConfig
-    from tal_run.pipeline import feature_batch, feature_worker, outputs
+    from tal_run.pipeline import feature_batch, feature_sharing, outputs
+    from tal_run.pipeline.batch_store import told
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
@@ -327,7 +295,7 @@ def features(
     if not inputs and not dataset:
         raise WrongUse("there is nothing to watch: give videos, folders, or --dataset NAME")
     with errors_as_wrong_use():
-        config = _config(watching, display)
+        config = config_of(watching, display)
         if not output_name:
             raise WrongUse("-o is empty: give a folder to write to, or . for this one")
         output = Path(output_name)
@@ -345,28 +313,35 @@ def features(
             "again": again,
             "inputs": videos,
         }
-        batch = feature_batch.FeatureBatch(folder, backbone=backbone, **how)
+        maker = feature_batch.FeatureBatch(folder, backbone=backbone, **how)
     names = dict(zip(videos, outputs.video_ids(videos), strict=True))
 
-    def make(video: str, *, hook: Hook) -> feature_batch.Outcome:
-        outcome = batch.make(video, names[video], hook=hook)
+    def make(video: str, *, hook: Hook) -> feature_batch.Outcome | None:
+        with told(output):
+            if not run.claim(names[video]):
+                return None
+        try:
+            outcome = maker.make(video, names[video], hook=hook)
+        finally:
+            run.give_back(names[video])
         display.say(outcome.line)
         for note in outcome.notes:
             display.say(f"{video}: note: {note}")
         return outcome
 
-    if len(devices) == 1:
-        done, status = _watch_all(videos, make, display)
-    else:
-        workers = feature_worker.workers(
-            devices, folder=output, layout=layout, backbone=config.backbone, options=config.options, **how
-        )
-        done, status = _share_out(videos, names, workers, display)
+    done: Mapping[str, feature_batch.Outcome]
+    recipe = hashlib.sha256(repr((layout, config, {**how, "inputs": None})).encode()).hexdigest()
+    with errors_as_wrong_use(), feature_sharing.at_work(output, recipe) as run:
+        if len(devices) == 1 and not watching["workers"]:
+            done, status = _watch_all(videos, make, display)
+        else:
+            told_all = {"folder": output, "layout": layout, "backbone": config.backbone, "options": config.options, **how}
+            done, status = _share_out(videos, names, devices, watching, told_all, run, display)
     if status != STOPPED:
         display.say(feature_batch.summary(done.values(), failed=len(videos) - len(done)))
         there = [names[video] for video in done]
         try:
-            if packed := batch.pack():
+            if packed := maker.pack():
                 display.say(packed)
             if files:
                 display.say(feature_batch.list_missing(files, there, output))
@@ -374,51 +349,6 @@ def features(
             display.error(str(error))
             status = SOME_FAILED
     sys.exit(status)
-
-
-def _config(watching: Mapping[str, Any], display: Screen, *, checkpoint: str | None = None) -> DetectConfig:
-    """The configuration that the common options ask for; what is not given stays as the checkpoint or backbone has it."""
-    from dataclasses import replace
-
-    from tal_run.extractors.backbone import BackboneOptions
-    from tal_run.extractors.registry import AUTO, DEFAULT_BACKBONE, EXTRACTORS, resolve, stronger
-    from tal_run.extractors.two_streams import FlowConfig
-    from tal_run.pipeline.detector import DetectConfig
-
-    asked_for, usual = watching["backbone"] or DEFAULT_BACKBONE, None
-    if checkpoint:
-        from tal_run.pipeline.frames_detector import frames_config
-        from tal_run.pipeline.trained_detector import as_trained
-
-        if (of_frames := frames_config(checkpoint, dict(watching))) is not None:
-            return of_frames
-        asked_for, usual = as_trained(checkpoint, watching["backbone"] or AUTO)
-    name = resolve(asked_for)
-    if asked_for == AUTO:
-        better = stronger(name)
-        display.say(f"backbone: {name}" + (f" ({EXTRACTORS[name].knows})" if better else ""))
-        if better:
-            display.say(f"a stronger one: --backbone {better} ({EXTRACTORS[better].knows}), downloaded once")
-    given: dict[str, Any] = {
-        field: None if watching[option] == NATIVE else watching[option]
-        for option, field in (
-            ("fps", "fps"),
-            ("window", "window_frames"),
-            ("stride", "stride_frames"),
-            ("last", "last"),
-            ("short", "short"),
-        )
-        if watching.get(option) is not None
-    }
-    windows = replace(usual or EXTRACTORS[name].default_windows, **given) if given else usual
-    chosen = {option: watching[option] for option in ("device", "precision", "crop") if option in watching}
-    return DetectConfig(
-        backbone=name,
-        windows=windows,
-        decoder=watching["decoder"],
-        options=BackboneOptions(**chosen),
-        flow=FlowConfig(backend=watching["flow_backend"]),
-    )
 
 
 def _dataset_files(name: str, inputs: Sequence[str], display: Screen) -> DatasetFiles:
@@ -436,8 +366,10 @@ def _each_once(paths: Sequence[str]) -> list[str]:
     return list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
 
 
-def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Screen) -> tuple[dict[str, Result], int]:
+def _watch_all(paths: Sequence[str], watch: Callable[..., Result | None], display: Screen) -> tuple[dict[str, Result], int]:
     """Watch one video after the other; one that fails costs a sentence, and Ctrl-C keeps what is done.
+
+    One of which ``watch`` makes None is at work elsewhere, and is asked for again when the others are done.
 
     Returns:
         What was made of each video that was watched, and the exit status.
@@ -446,10 +378,19 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Scre
     from tal_run.extractors.wire import printable
 
     done: dict[str, Result] = {}
-    for path in paths:
+    left, later = deque(paths), deque[str]()
+    while left or later:
         try:
+            if not left:
+                time.sleep(AGAIN_S)
+                left, later = later, left
+            path = left.popleft()
             with display.progress(path if len(paths) > 1 else None) as hook:
-                done[path] = watch(path, hook=hook)
+                result = watch(path, hook=hook)
+            if result is None:
+                later.append(path)
+            else:
+                done[path] = result
         except TalRunError as error:
             # what is wrong with a video for this network says nothing of which video it is
             is_named = printable(path) in str(error) or path in str(error)
@@ -464,27 +405,35 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Scre
 
 
 def _share_out(
-    videos: Sequence[str], names: Mapping[str, str], workers: Sequence[Worker], display: Screen
+    videos: Sequence[str],
+    names: Mapping[str, str],
+    devices: Sequence[str],
+    limits: Mapping[str, Any],
+    how: Mapping[str, Any],
+    run: Run,
+    display: Screen,
 ) -> tuple[dict[str, Outcome], int]:
     """Have processes make the videos' features, each the next one that is left; otherwise as ``_watch_all``."""
-    from tal_run.pipeline.feature_batch import Outcome
-    from tal_run.pipeline.workers import WorkerError, share
+    from tal_run.pipeline import feature_worker
+    from tal_run.pipeline.batch_display import BatchDisplay
+    from tal_run.pipeline.batch_pool import Pool
+    from tal_run.pipeline.batch_videos import FoundVideo
+    from tal_run.pipeline.feature_sharing import SharedFeatures
 
-    done: dict[str, Outcome] = {}
-    tasks = [{"video": video, "video_id": names[video]} for video in videos]
+    count = limits["workers"] or len(devices)
+    ordered = [devices[number % len(devices)] for number in range(count)]
+    workers = feature_worker.workers(ordered, limits=limits_of(limits, count), threads=threads_of(count), **how)
+    found = [FoundVideo(video, Path(video), _size(video)) for video in videos]
+    shared = SharedFeatures(run, names)
+    status = seen_to(Pool(workers, shared.attend), found, BatchDisplay(display, found, quiet=limits["quiet"], name="features"))
+    return {video: shared.done[video] for video in videos if video in shared.done}, status
+
+
+def _size(path: str) -> int:
     try:
-        with display.progress() as hook:
-            for count, (number, answer) in enumerate(share(workers, tasks), start=1):
-                if isinstance(answer, WorkerError):
-                    display.error(str(answer) if videos[number] in str(answer) else f"{videos[number]}: {answer}")
-                else:
-                    done[videos[number]] = Outcome(**answer)
-                    display.say(answer["line"])
-                hook("videos", completed=count, total=len(videos))
-    except KeyboardInterrupt:
-        display.error(f"stopped; {len(done)} of {len(videos)} videos are done")
-        return done, STOPPED
-    return {video: done[video] for video in videos if video in done}, SOME_FAILED if len(done) < len(videos) else DONE
+        return Path(path).stat().st_size
+    except (OSError, ValueError):
+        return 0  # why, is said when it is opened
 
 
 def _write_or_show(target: Path, text: str, display: Screen) -> bool:
@@ -504,9 +453,13 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
     return True
 
 
+main.add_command(batch)
+main.add_command(clips)
+main.add_command(convert)
 main.add_command(datasets)
 main.add_command(doctor)
 main.add_command(evaluate)
+main.add_command(experiments)
 main.add_command(report)
 main.add_command(train)
 main.add_command(weights)

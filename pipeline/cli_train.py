@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tal_run.eval.annotations import GroundTruth
     from tal_run.extractors.timegrid import Sampling
     from tal_run.models.head import Head
+    from tal_run.pipeline.experiments import Experiment
     from tal_run.pipeline.screen import Screen
     from tal_run.pipeline.training_data import MomentSource, TrainingSet
 
@@ -26,13 +27,20 @@ TOLD = 20  # times in a training
 
 
 @click.command()
-@click.option("--head", "head_name", type=click.Choice(HEAD_NAMES), required=True, help="The method.")
+@click.option("--head", "head_name", type=click.Choice(HEAD_NAMES), help="The method.")
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="One of the papers' (`tal-run experiments list`): its method, data set, subset, numbers and seed.",
+)
 @click.option("--dataset", metavar="NAME", help="A data set whose annotations to learn from (`tal-run datasets list`).")
 @click.option(
     "--data", type=click.Path(path_type=Path), metavar="DIR", help="Where it lies. [default: ./NAME; a made one: the cache]"
 )
 @click.option(
-    "--annotations", metavar="PATH", help="Instead of --dataset: ActivityNet JSON, THUMOS's folder of text files, or CSV."
+    "--annotations",
+    metavar="PATH",
+    help="Instead of --dataset: ActivityNet JSON, THUMOS's folder of text files, CSV, or a list of clips (as --moments).",
 )
 @click.option(
     "--subset", type=click.Choice(SUBSET_NAMES), help="Videos to learn from. [default: training or, without, validation]"
@@ -76,10 +84,10 @@ TOLD = 20  # times in a training
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="One of the method's numbers. Repeatable. [default: the paper's]",
+    help="One of the method's numbers. Repeatable. [default: the paper's, for the data set]",
 )
 @click.option("--iterations", type=click.IntRange(1), metavar="N", help="Of the training. [default: the paper's]")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Another one draws otherwise.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Another one draws otherwise. [default: 0]")
 @click.option("--device", default="cpu", show_default=True, help="What to compute on: cpu, cuda, cuda:1.")
 @click.option(
     "--save-every",
@@ -93,7 +101,8 @@ TOLD = 20  # times in a training
 @click.option("--tensorboard", metavar="DIR", help="Write the losses there for TensorBoard, too.")
 @click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
 def train(
-    head_name: str,
+    head_name: str | None,
+    experiment: str | None,
     dataset: str | None,
     data: Path | None,
     annotations: str | None,
@@ -112,7 +121,7 @@ def train(
     target: Path,
     settings: tuple[str, ...],
     iterations: int | None,
-    seed: int,
+    seed: int | None,
     device: str,
     save_every_s: float,
     tensorboard: str | None,
@@ -127,20 +136,33 @@ def train(
 
     wtalc, wsad, autoloc and actionbytes learn from which actions are in which videos (actionbytes from trimmed clips, unless
     --config regime=weak), scnn and ahernet from their times too, and from trimmed moments; scnn learns from frames, too
-    (--videos). ahernet finds actions of which it has seen only moments, learning what surrounds them from others. Started
-    again after an interruption, the same command goes on where it was and comes to the same head. Exit status: 0 done, 2
-    wrong use or a training that cannot go on, 130 stopped.
+    (--videos). ahernet finds actions of which it has seen only moments, learning what surrounds them from others. With
+    --dataset or --experiment, numbers are those that the paper has for it, and said. Started again after an interruption, the
+    same command goes on where it was and comes to the same head. Exit status: 0 done, 2 wrong use or a training that cannot
+    go on, 130 stopped.
     """
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=quiet)
     with errors_as_wrong_use(), ExitStack() as stack:
         # what is asked for is checked before anything takes time
-        values = _settings(settings)
+        values = settings_of(settings)
+        paper = _paper(experiment, head_name, dataset, frames=videos is not None)
+        if experiment is not None and paper is not None:
+            given = {"--dataset": dataset, "--annotations": annotations, "--subset": subset, "--seed": seed}
+            for option in (option for option, value in given.items() if value is not None):
+                display.say(f"note: not quite {experiment}, as {option} is given")
+            head_name, subset = paper.head, subset or paper.train.subset
+            dataset = dataset if annotations is not None else dataset or paper.train.dataset
+            seed = paper.seed if seed is None else seed
+        if head_name is None:
+            raise WrongUse(f"say what is to learn: --head {', '.join(HEAD_NAMES)}, or --experiment NAME")
         _check_frames(
             head_name, values, videos, {"--trunk": trunk, "--cache": cache}, {"--features": folder, "--stride": stride}
         )
-        sampling = _sampling(fps, window, stride) if videos is None else None
+        if paper is not None:
+            values = _with_paper(paper, values, display)
+        sampling = sampling_of(fps, window, stride) if videos is None else None
         if videos is not None:
             values = {"trunk": trunk or "c3d", **values}
         write = stack.enter_context(_tensorboard(tensorboard)) if tensorboard else None
@@ -148,7 +170,7 @@ def train(
         if folder is None and moment_features is None and videos is None:
             raise WrongUse("say what to learn from, with --features DIR (`tal-run features` makes them)")
         with display.progress() as hook:
-            truth, names = _truth(dataset, data, annotations, hook, optional=moments is not None)
+            truth, names = _truth(head_name, dataset, data, annotations, hook, optional=moments is not None)
 
         from tal_run.extractors.feature_files import FeatureFolder
         from tal_run.models.head import head_named, load_head
@@ -164,7 +186,8 @@ def train(
         if unseen:
             display.say(f"note: left out what is not to be seen: {', '.join(unseen)}")
         start = load_head(start_from) if start_from else None
-        source = _source(moments, moment_features or folder, moment_classes, subset)
+        of_moments = paper.moments.subset if experiment and paper and paper.moments else subset
+        source = _source(moments, moment_features or folder, moment_classes, of_moments)
         with display.progress() as hook:
             if videos is not None:
                 from tal_run.models.scnn_frames import head_on
@@ -177,7 +200,7 @@ def train(
                     cache=cache or target.with_name(target.name.removesuffix(".safetensors") + ".clips"),
                     moments=source.moments,
                     fps=fps,
-                    seed=seed,
+                    seed=seed or 0,
                     hook=hook,
                 )
                 head = head_on(clips)
@@ -195,11 +218,11 @@ def train(
         )
         _say_what_is_not_there(found, display)
         options = training.TrainOptions(
-            seed=seed,
+            seed=seed or 0,
             device=device,
             save_every_s=save_every_s,
             tell_every=max(1, config.iterations // TOLD),
-            recipe={**names, "subset": chosen},
+            recipe={**names, "subset": chosen, **({"experiment": paper.name} if paper else {})},
         )
         current = [target, config]
 
@@ -237,7 +260,33 @@ def train(
     sys.exit(DONE)
 
 
-def _settings(pairs: Sequence[str]) -> dict[str, str]:
+def _paper(experiment: str | None, head_name: str | None, dataset: str | None, *, frames: bool) -> Experiment | None:
+    """The experiment asked for or, for a data set by its name, the one that has the paper's numbers for it."""
+    from tal_run.pipeline import experiments
+
+    if experiment is None:
+        return experiments.paper_numbers(head_name, dataset, frames=frames) if head_name and dataset else None
+    paper = experiments.experiment_named(experiment)
+    if head_name not in (None, paper.head):
+        raise WrongUse(f"{experiment} is an experiment with {paper.head}: leave out --head {head_name}")
+    if bool(paper.frames) != frames:
+        raise WrongUse(f"{experiment} learns from {'frames: give --videos' if paper.frames else 'features: give --features'}")
+    if paper.checkpoint != paper.name:
+        raise WrongUse(f"{experiment} takes the head that {paper.checkpoint} trains: train --experiment {paper.checkpoint}")
+    return paper
+
+
+def _with_paper(paper: Experiment, given: Mapping[str, str], display: Screen) -> dict[str, str]:
+    """The paper's numbers and, over them, those given; what is not the method's default is said."""
+    values = {**paper.config, **given}
+    if values:
+        said = ", ".join(f"{name}={text}" + (" (given)" if name in given else "") for name, text in values.items())
+        display.say(f"numbers of {paper.name} ({paper.paper}): {said}")
+    return values
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE`` as a dictionary. Raises WrongUse."""
     values: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -249,7 +298,8 @@ def _settings(pairs: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _sampling(fps: float | None, window: float | None, stride: float | None) -> Sampling | None:
+def sampling_of(fps: float | None, window: float | None, stride: float | None) -> Sampling | None:
+    """How features lie in time, if that is given. Raises WrongUse: in part."""
     from tal_run.extractors.timegrid import Sampling
 
     if fps is None and window is None and stride is None:
@@ -307,11 +357,12 @@ def _names(listed: str) -> list[str]:
 
 
 def _truth(
-    dataset: str | None, data: Path | None, annotations: str | None, hook: Any, *, optional: bool
+    head: str, dataset: str | None, data: Path | None, annotations: str | None, hook: Any, *, optional: bool
 ) -> tuple[GroundTruth | None, dict[str, str]]:
     """What is annotated, and what it is called; None: there are moments alone."""
     from tal_run.eval import datasets
-    from tal_run.eval.annotations import read
+    from tal_run.eval.moments import is_clip_list, truth_of
+    from tal_run.pipeline.training_data import TIMED
 
     if optional and dataset is None and annotations is None:
         return None, {}
@@ -320,7 +371,9 @@ def _truth(
     if annotations is not None:
         if data is not None:
             raise WrongUse("--data says where a --dataset lies: leave it out")
-        return read(annotations), {"annotations": Path(annotations).name}
+        if head in TIMED and is_clip_list(annotations):
+            raise WrongUse(f"{annotations} lists trimmed clips, which have no times to learn from: give it as --moments")
+        return truth_of(annotations), {"annotations": Path(annotations).name}
     assert dataset is not None
     return datasets.find(dataset, data, hook=hook).truth(), {"dataset": dataset}
 
@@ -362,7 +415,10 @@ def _tensorboard(folder: str) -> Any:
     from importlib.util import find_spec
 
     if find_spec("tensorboard") is None:
-        raise WrongUse("--tensorboard needs the package tensorboard, which is not installed: install it, or leave that out")
+        raise WrongUse(
+            "--tensorboard needs the package tensorboard, which is not installed: pip install 'tal-run[tensorboard]', or leave "
+            "that out"
+        )
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(folder)

@@ -33,18 +33,12 @@ def configured(
     Raises:
         TrainingError: there is no such field, or it cannot have that value.
     """
-    hints = get_type_hints(head.config)
     known = {entry.name for entry in fields(head.config)}
     if values.get("trunk", "rows") != "rows" and head.name == "scnn":  # on frames
         values = {"step_frames": "1", "iterations": "90000", **values}
     usual: dict[str, Any] = {"streams": streams, "moment_classes": tuple(moment_classes)}
     changes = {name: value for name, value in usual.items() if value and name in known}
-    for name, text in values.items():
-        if name not in known:
-            raise TrainingError(
-                f"{head.name} has no {printable(name)!r} to configure: choose one of {', '.join(sorted(known))}"
-            )
-        changes[name] = _parsed(hints[name], text, f"{head.name}'s {name}")
+    changes |= parsed(head, values)
     try:
         config = head.config(**changes)
         if iterations is not None:
@@ -54,6 +48,20 @@ def configured(
     if config.iterations < 1:
         raise TrainingError(f"{head.name} is to learn for {config.iterations} iterations: give it one at least")
     return config
+
+
+def parsed(head: Head[Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """Texts by the names of a configuration's fields, as values of these. Raises TrainingError: as ``configured``."""
+    hints = get_type_hints(head.config)
+    known = {entry.name for entry in fields(head.config)}
+    changes = {}
+    for name, text in values.items():
+        if name not in known:
+            raise TrainingError(
+                f"{head.name} has no {printable(name)!r} to configure: choose one of {', '.join(sorted(known))}"
+            )
+        changes[name] = _parsed(hints[name], text, f"{head.name}'s {name}")
+    return changes
 
 
 def _shared_out(config: Any, iterations: int) -> dict[str, int]:

@@ -32,9 +32,10 @@ from torch.nn import functional as F
 from tal_run.eval.annotations import read_clips as read_clip_table
 from tal_run.eval.synthetic import LOOKS, fingerprint, synthesize
 from tal_run.eval.synthetic_actions import ACTIONS
+from tal_run.eval.synthetic_plan import plan_video
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.files import written_whole
-from tal_run.extractors.starter import WEIGHTS_NAME, WINDOWS, read_weights, write_card, write_weights
+from tal_run.extractors.starter import LENGTHS_S, WEIGHTS_NAME, WINDOWS, read_weights, write_card, write_weights
 from tal_run.extractors.starter_network import StarterConfig, StarterNetwork
 from tal_run.pipeline.starter_clips import (
     BACKGROUND,
@@ -59,6 +60,7 @@ SEED = 20_181_106
 GRACE = 0.15  # of the time
 TELL_EVERY_S = 15.0
 OTHER_LOOK_CLIPS = 32  # at least; two rounds of the labels
+PLANNED_VIDEOS = 2000  # a look, for the lengths of actions: some 500 instances of each
 FOUND_AT = 0.5  # an action is said to be there from this probability on
 
 
@@ -266,6 +268,20 @@ def list_clips(folder: Path) -> list[ClipFile]:
     return [ClipFile(folder / "trimmed" / row.subset / f"{row.video_id}.mp4", row.label, row.subset) for row in rows]
 
 
+def typical_lengths(looks: Sequence[str], *, seed: int) -> dict[str, float]:
+    """Median length of each action's instances, seconds.
+
+    Those of untrimmed videos that are planned from the training's seed and never drawn: a trimmed clip of a short action
+    also shows what comes before and after it.
+    """
+    lengths_s: dict[str, list[float]] = {label: [] for label in LABELS}
+    for look in looks:
+        for index in range(PLANNED_VIDEOS):
+            for instance in plan_video(look=look, seed=seed, index=index).truth.instances:
+                lengths_s[instance.label].append(instance.end_s - instance.start_s)
+    return {label: round(float(np.median(found)), 2) for label, found in lengths_s.items() if found}
+
+
 def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, config: TrainConfig) -> dict[str, Any]:
     """Make the data, train, write the weights to ``out`` and what is known of them to ``out`` with the suffix ``.json``."""
     began_s = time.monotonic()
@@ -301,7 +317,8 @@ def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, config: Trai
                 logger.info("%s", line)
     total_s = time.monotonic() - began_s
     seconds = {"data": round(data_s), "all": round(total_s)}
-    card = write_card(out, {**recipe, "seconds": seconds, "validation": verdicts})
+    lengths_s = typical_lengths(looks, seed=config.seed)
+    card = write_card(out, {**recipe, LENGTHS_S: lengths_s, "seconds": seconds, "validation": verdicts})
     logger.info("%s: %.2f MB after %.0f s", out, out.stat().st_size / 1e6, total_s)
     return card
 

@@ -44,9 +44,11 @@ function saved(name, type, text) { // as a file of the reader's
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
+const FORMULA = /^'*(?:\s*[=@＝＠]|[\t\r\n\v\f]|\s*[+\-＋－](?![A-Za-z0-9_.\-]*$))/; // as in spreadsheets.py
+
 function cell(value) { // of CSV; what a spreadsheet would take for a formula is made text
   let text = String(value);
-  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = "'" + text;
+  if (typeof value === "string" && FORMULA.test(text)) text = "'" + text;
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

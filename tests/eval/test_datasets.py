@@ -64,6 +64,9 @@ def test_trimmed_clips_are_those_of_the_published_lists(tmp_path: Path) -> None:
     )
     (tmp_path / "annotations" / "notes.csv").write_text("a,b\n1,2\n")
     assert find("kinetics", tmp_path).annotated() == ["-_x_000003_000013", "0wR5jVB-WPk_000417_000427"]
+    first, second = find("kinetics", tmp_path).truth().videos
+    assert first.instances == (Instance(0.0, 10.0, "0wR5jVB-WPk_000417_000427", "abseiling"),)
+    assert (second.video_id, second.subset, second.instances[0].end_s) == ("-_x_000003_000013", "validation", 10.0)
     (tmp_path / "annotations" / "val.csv").write_text("label,youtube_id,time_start,time_end,split\nzumba,x,,13,val\n")
     with pytest.raises(AnnotationError, match=r"val\.csv, line 2: no clip's times"):
         find("kinetics", tmp_path).annotated()

@@ -17,7 +17,7 @@ from tal_run.eval.annotations import (
     write_csv,
     write_thumos,
 )
-from tal_run.eval.moments import Moment, moments_of, read_moments, to_learn_from
+from tal_run.eval.moments import Moment, is_clip_list, moments_of, read_moments, to_learn_from, truth_of
 
 TRUTH = GroundTruth(
     videos=(
@@ -111,3 +111,38 @@ def test_what_is_no_list_of_moments_is_a_sentence(name: str, text: str, said: st
         read_moments(tmp_path / name)
     with pytest.raises(AnnotationError, match="cannot read"):
         read_moments(tmp_path / "absent.csv")
+
+
+class TestTruthOf:
+    """What methods that need no times learn from."""
+
+    def test_every_form_says_which_actions_are_in_which_clips(self, tmp_path: Path) -> None:
+        made, kinetics, ucf101 = tmp_path / "trimmed.csv", tmp_path / "val.csv", tmp_path / "trainlist01.txt"
+        clips = [("c0", "squat"), ("c1", None), ("c2", "diving")]
+        write_clips([TrimmedClip(video_id=name, subset="training", label=label, duration_s=2.0) for name, label in clips], made)
+        kinetics.write_text("label,youtube_id,time_start,time_end,split\nsquat,x,1,11,val\ndiving,x,1,11,val\n")
+        ucf101.write_text("Archery/v_Archery_g08_c01.avi 1\n")
+        assert all(map(is_clip_list, (made, kinetics, ucf101)))
+        found = [
+            [
+                (video.video_id, video.subset, [instance.label for instance in video.instances])
+                for video in truth_of(path).videos
+            ]
+            for path in (made, kinetics, ucf101)
+        ]
+        assert found == [
+            [("c0", "training", ["squat"]), ("c2", "training", ["diving"])],
+            [("x_000001_000011", "validation", ["squat", "diving"])],
+            [("v_Archery_g08_c01", "training", ["Archery"])],
+        ]
+
+    def test_ground_truth_is_what_it_was(self, tmp_path: Path) -> None:
+        write_activitynet(TRUTH, tmp_path / "truth.json")
+        write_csv(TRUTH, tmp_path / "truth.csv")
+        assert not is_clip_list(tmp_path / "truth.json")
+        assert not is_clip_list(tmp_path / "truth.csv")
+        assert [video.video_id for video in truth_of(tmp_path / "truth.json").videos] == ["a", "b"]
+
+    def test_what_is_not_there_is_no_list(self, tmp_path: Path) -> None:
+        with pytest.raises(AnnotationError, match="cannot read"):
+            truth_of(tmp_path / "none.csv")

@@ -314,6 +314,30 @@ class TestShipped:
         assert Starter().labels == LABELS
 
 
+class TestLengths:
+    def test_they_stand_in_the_card_beside_the_weights(self, file: Path, tmp_path: Path) -> None:
+        copy = tmp_path / "w.safetensors"
+        copy.write_bytes(file.read_bytes())
+        assert Starter(path=copy).lengths_s == {}
+        write_card(copy, {"lengths_s": {"squat": 6, "waving": 2.5}})
+        assert Starter(path=copy).lengths_s == {"squat": 6.0, "waving": 2.5}
+
+    @pytest.mark.parametrize(
+        "card", ["[]", "{", '{"lengths_s": {"squat": -1}}', '{"lengths_s": {"squat": NaN}}', '{"lengths_s": 3}']
+    )
+    def test_what_is_no_length_is_refused(self, card: str, file: Path, tmp_path: Path) -> None:
+        copy = tmp_path / "w.safetensors"
+        copy.write_bytes(file.read_bytes())
+        copy.with_suffix(".json").write_text(card)
+        with pytest.raises(WeightsError, match="does not say how long actions last"):
+            Starter(path=copy)
+
+    def test_the_shipped_ones_are_those_of_each_action(self) -> None:
+        starter = Starter()
+        assert set(starter.lengths_s) == set(starter.labels)
+        assert starter.lengths_s["squat"] > 2 * starter.lengths_s["soccer kick"]
+
+
 def test_the_shipped_weights_know_the_twelve_actions() -> None:
     shipped = resources.files("tal_run.extractors") / "data" / WEIGHTS_NAME
     if not shipped.is_file():

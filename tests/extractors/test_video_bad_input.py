@@ -202,5 +202,7 @@ def test_eight_k(tmp_path: Path, factory: ModuleType) -> None:
     path = tmp_path / "8k.mp4"
     factory.make_video(path, frame_count=2, size=(7680, 4320))
     with open_video(path) as video:
-        assert [chunk.frames.shape for chunk in video.frames(fps=25, short_side=54)] == [(2, 54, 96, 3)]
+        # in one chunk or, where decoding takes a second a frame, in two
+        chunks = [chunk.frames for chunk in video.frames(fps=25, short_side=54)]
+        assert np.concatenate(chunks).shape == (2, 54, 96, 3)
     assert "address space allowed to a decoder" in sentence(path, limits=DecodeLimits(memory_bytes=260 << 20))

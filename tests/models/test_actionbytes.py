@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from tal_run.models.actionbytes import (
     proposals,
     segment_scores,
 )
+from tal_run.models.postprocess import tiou
 from tal_run.models.thresholds import first_stage_classes, k_max_mean, second_stage_segments
 
 Array = NDArray[np.float64]
@@ -216,6 +217,73 @@ def test_segments_compete_on_the_evened_out_curve_and_score_on_the_raw_one() -> 
     assert scores == pytest.approx([0.7])
 
 
+LENGTHS = replace(PLAIN, smooth=5, smooth_share=0.9, min_score=0.3)
+
+
+def test_a_moment_of_a_short_action_is_found_as_it_is() -> None:
+    """Two snippets of a kick: five of average would make them five, of which three hold nothing."""
+    cas = np.zeros(40)
+    cas[20:22] = 0.99
+    latent = np.ones((40, 3))
+    segments, scores = localize(latent, cas, config=LENGTHS, typical=3)
+    assert segments.tolist() == [[20, 21]]
+    assert scores == pytest.approx([0.99])
+    by_default, lower = localize(latent, cas, config=LENGTHS)
+    assert np.ptp(by_default[0]) + 1 >= 4
+    assert lower.max() < 0.6
+
+
+def test_repetitions_of_a_long_action_come_whole() -> None:
+    """Slow squats: of a second and a half between two, the network says nothing."""
+    cas = np.zeros(80)
+    cas[20:45] = np.tile([0.9, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0, 0.9], 4)[:25]
+    latent = np.ones((80, 3))
+    assert len(localize(latent, cas, config=LENGTHS, typical=3)[0]) == 4
+    ((start, end),) = localize(latent, cas, config=LENGTHS, typical=16)[0].tolist()
+    truth = [[20.0, 45.0]]
+    assert tiou([[start, end + 1]], truth).item() >= 0.75
+
+
+def test_the_typical_length_counts_only_where_it_is_asked_for() -> None:
+    cas = np.random.default_rng(5).uniform(0, 1, 60)
+    latent = np.random.default_rng(6).uniform(0, 1, (60, 4))
+    for config in (ActionBytesConfig(), PLAIN):
+        (here, scores), (there, others) = localize(latent, cas, config=config), localize(latent, cas, config=config, typical=9)
+        assert (here.tolist(), scores.tolist()) == (there.tolist(), others.tolist())
+    five = localize(latent, cas, config=LENGTHS, typical=5 / 0.9)
+    assert five[0].tolist() == localize(latent, cas, config=replace(PLAIN, smooth=5, min_score=0.3))[0].tolist()
+
+
+@given(arrays(np.float64, 20, elements=st.floats(0, 1)), st.floats(1, 30), st.floats(0, 20))
+def test_an_average_of_any_width_is_the_mean_of_the_curve_drawn_as_steps(curve: Array, width: float, extra: float) -> None:
+    """Snippet t covers t - 1/2 to t + 1/2: what of it lies in the window counts."""
+    edges = np.arange(len(curve) + 1) - 0.5
+
+    def plain(t: int) -> float:
+        inside = np.clip(np.minimum(edges[1:], t + width / 2) - np.maximum(edges[:-1], t - width / 2), 0, 1)
+        return float((curve * inside).sum() / inside.sum())
+
+    assert _moving_average(curve, width) == pytest.approx([plain(t) for t in range(len(curve))], abs=1e-9)
+    constant = _moving_average(np.ones(20), width + extra)
+    assert constant == pytest.approx(np.ones(20))
+
+
+@settings(deadline=None)
+@given(st.sampled_from([3.0, 6.5, 16.0]), st.integers(0, 30))
+def test_with_a_typical_length_too_segments_move_with_the_action(typical: float, shift: int) -> None:
+    pattern = np.array([0.2, 0.9, 0.99, 0.1, 0.0, 0.0, 0.7, 0.95, 0.6])
+
+    def at(start: int) -> tuple[NDArray[np.int64], Array]:
+        cas = np.zeros(120)
+        cas[start : start + len(pattern)] = pattern
+        return localize(np.ones((120, 2)), cas, config=LENGTHS, typical=typical)
+
+    (here, scores), (there, others) = at(40), at(40 + shift)
+    assert len(here)
+    assert there.tolist() == (here + shift).tolist()
+    assert others == pytest.approx(scores)
+
+
 @given(sequences, st.sampled_from([1, 3, 5, 7]))
 def test_the_moving_average_is_that_of_plain_windows(curve: Array, width: int) -> None:
     half = width // 2
@@ -230,7 +298,16 @@ def test_the_first_threshold_is_the_mean_confidence() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"percentile": 101.0}, {"min_score": -0.1}, {"smooth": 4}, {"power": 0.0}, {"merge": (0,)}, {"score": "best"}]
+    "wrong",
+    [
+        {"percentile": 101.0},
+        {"min_score": -0.1},
+        {"smooth": 4},
+        {"power": 0.0},
+        {"merge": (0,)},
+        {"score": "best"},
+        {"smooth_share": 0.0},
+    ],
 )
 def test_impossible_configurations_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):

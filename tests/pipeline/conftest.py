@@ -100,3 +100,14 @@ def lesson() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def batches() -> ModuleType:
+    """``batch_case.py``: texts that pass for videos, and a detector that obeys them."""
+    spec = importlib.util.spec_from_file_location("batch_case", Path(__file__).with_name("batch_case.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -12,6 +12,7 @@ import pytest
 from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.video import VideoError
+from tal_run.models import LOCALIZERS
 from tal_run.pipeline import DetectConfig, Detector, detect
 from tal_run.pipeline.detector import NothingMatchesError
 from tal_run.pipeline.query import ClassAffinity, QueryMatch
@@ -95,6 +96,31 @@ def test_a_query_in_other_words_carries_the_classes_scores_over(colours: str, ma
     assert by_words.label == "hand duel"
     assert (by_words.start_s, by_words.end_s) == (by_name.start_s, by_name.end_s)
     assert by_words.score == pytest.approx(0.8 * by_name.score)
+
+
+def test_a_querys_typical_length_is_its_classes_in_snippets(
+    colours: str, make_video: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float | None] = []
+
+    def localize(latent: Any, activation: Any, *, config: Any, typical: float | None) -> Any:
+        asked.append(typical)
+        return np.empty((0, 2), np.int64), np.empty(0)
+
+    monkeypatch.setitem(LOCALIZERS, "actionbytes", localize)
+    detector = Detector(DetectConfig(backbone=colours))
+    features = detector.watch(make_video("a.mp4", GREY_RED_GREY))
+    first, second, third = detector.backbone.labels[:3]
+    classes = tuple(
+        ClassAffinity(label, index, affinity)
+        for index, (label, affinity) in enumerate([(first, 0.6), (second, 0.2), (third, 0.9)])
+    )
+    match = QueryMatch("a duel", classes, exact=False, unknown_words=(), nearest=())
+    detector.find(features, [match])
+    monkeypatch.setattr(detector.backbone, "lengths_s", {first: 4.0, second: 8.0}, raising=False)
+    detector.find(features, [match])
+    step_s = features.grid.step_s
+    assert asked == [None, pytest.approx((0.6 * 4 + 0.2 * 8) / 0.8 / step_s)]
 
 
 @pytest.mark.parametrize("seconds", [0.04, 0.2, 1.0])

@@ -227,6 +227,15 @@ def test_a_folder_gives_all_that_it_holds_and_says_what_it_left_out(tmp_path: Pa
         report_files.gather([inner / "broken.json"])
 
 
+def test_of_a_batch_s_folder_its_results_are_shown_once(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    _written(tmp_path / "results", "a", Detection(0.0, 1.0, "x", 0.5))
+    (tmp_path / "batch.json").write_text("{}")
+    (tmp_path / "detections.csv").write_text("video_id,label,start_s,end_s,score\na,x,0,1,0.5\n")
+    found = report_files.gather([tmp_path])
+    assert ([video.name for video in found.videos], found.notes) == (["a"], [])
+
+
 def test_truth_comes_by_the_video_s_name(tmp_path: Path) -> None:
     truth = GroundTruth(videos=(VideoTruth(video_id="a", duration_s=9.0, instances=(Instance(1.0, 2.0, "a", "x"),)),))
     (video,) = report_files.gather([_written(tmp_path, "a", Detection(0.0, 1.0, "x", 0.5))], truth=truth).videos

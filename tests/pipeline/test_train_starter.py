@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -17,7 +18,7 @@ pytest.importorskip("safetensors")
 
 from click.testing import CliRunner  # noqa: E402
 
-from tal_run.eval.annotations import TrimmedClip, write_clips  # noqa: E402
+from tal_run.eval.annotations import Instance, TrimmedClip, write_clips  # noqa: E402
 from tal_run.extractors.starter import Starter  # noqa: E402
 from tal_run.extractors.video_errors import VideoError  # noqa: E402
 from tal_run.extractors.weights import sha256_of  # noqa: E402
@@ -314,6 +315,18 @@ class TestReading:
             read_clips([ClipFile(tmp_path / "a.mp4", "curling", "training")], ("squat",), cache=tmp_path / "clips.grey")
 
 
+def test_typical_lengths_are_the_medians_of_the_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(*, look: str, seed: int, index: int) -> SimpleNamespace:
+        last = index + (10 if look == "street" else 0)
+        instances = (Instance(1.0, 1.0 + last, "v", "squat"), Instance(2.0, 2.5, "v", "waving"))
+        return SimpleNamespace(truth=SimpleNamespace(instances=instances[: 1 + (seed == 7)]))
+
+    monkeypatch.setattr(train_starter, "plan_video", plan)
+    monkeypatch.setattr(train_starter, "PLANNED_VIDEOS", 5)
+    assert train_starter.typical_lengths(["stadium"], seed=7) == {"squat": 2.0, "waving": 0.5}
+    assert train_starter.typical_lengths(["stadium", "street"], seed=8) == {"squat": 7.0}
+
+
 class TestCommand:
     @pytest.fixture
     def made(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
@@ -335,6 +348,7 @@ class TestCommand:
             write_clips(rows, out / "trimmed.csv")
 
         monkeypatch.setattr(train_starter, "synthesize", synthesize)
+        monkeypatch.setattr(train_starter, "PLANNED_VIDEOS", 2)
         return asked
 
     def test_it_leaves_weights_and_their_figures(self, tmp_path: Path, made: list[tuple[str, int]]) -> None:
@@ -349,6 +363,8 @@ class TestCommand:
         assert card["data"]["clips"] == 2  # the two that are not held out
         assert {look: verdict["clips"] for look, verdict in card["validation"].items()} == {"stadium": 2, "street": 4}
         assert card["training"]["steps"] == 1
+        assert set(card["lengths_s"]) <= set(LABELS)
+        assert Starter(path=out).lengths_s == card["lengths_s"]
         assert Starter(path=out).recipe["training"] == card["training"]
 
     @pytest.mark.parametrize("during", ["train", "judge"])

@@ -1,0 +1,258 @@
+"""The command for folders of thousands of videos. Nothing heavy is imported before it runs, and no network in this process."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tal_run.pipeline.cli_watching import detecting_options, watching_options
+from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
+
+if TYPE_CHECKING:
+    from tal_run.pipeline.batch import Outcome
+    from tal_run.pipeline.batch_display import BatchDisplay
+    from tal_run.pipeline.batch_pool import Pool
+    from tal_run.pipeline.batch_videos import FoundVideo
+    from tal_run.pipeline.screen import Screen
+    from tal_run.pipeline.workers import Limits, Worker
+
+MODULE = "tal_run.pipeline.batch_worker"
+BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+SHARE_OF_MEMORY = 0.8  # that all workers may take together
+
+
+class Shard(click.ParamType[Any]):
+    """``i/n``."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Its two numbers."""
+        from tal_run.pipeline.batch_videos import parsed_shard
+
+        try:
+            return parsed_shard(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Size(click.ParamType[Any]):
+    """Bytes, or ``800M``, ``4G``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip(), re.IGNORECASE | re.ASCII)
+        if not match or not float(match[1]):
+            self.fail(f"{value!r} is no amount of memory: give one such as 800M or 4G", param, ctx)
+        return int(float(match[1]) * BYTES[match[2].lower()])
+
+
+def limiting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that works in processes."""
+    for option in reversed(
+        [
+            click.option(
+                "--workers",
+                type=click.IntRange(1, 1024),
+                metavar="N",
+                help="Processes that watch at the same time. [default: one a device; `batch` on cpu: one for two cores]",
+            ),
+            click.option(
+                "--time-limit",
+                type=click.FloatRange(0, min_open=True),
+                metavar="X",
+                help="Seconds a video may take for each of its own, and five minutes. [default: 300]",
+            ),
+            click.option(
+                "--memory-limit",
+                type=Size(),
+                metavar="SIZE",
+                help="Memory a worker may take, such as 4G. [default: its share of 80 % of the machine's]",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "output_name", required=True, metavar="DIR", help="Write there.")
+@detecting_options
+@limiting_options
+@click.option("--shard", type=Shard(), metavar="i/n", help="Do the i-th of n shares of the videos, i from 1 to n.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed.")
+@watching_options
+def batch(folder: Path, output_name: str, shard: tuple[int, int] | None, retry_failed: bool, **options: Any) -> None:
+    """Find actions in all videos of a folder, thousands if need be.
+
+    Each video in FOLDER and the folders below it ends as a file in DIR/results or, if nothing can be made of it, in
+    DIR/failures; DIR/manifest.jsonl lists them all, DIR/detections.csv has all detections. Start it again, and it goes on where
+    it was, whatever stopped it: what is done is kept, what has changed is done again. Several runs, on one machine or many that
+    see the same DIR, share the work. Ctrl-C lets the videos in hand be finished; twice stops now. Exit status: 0 done, 1 some
+    videos failed, 2 wrong use.
+    """
+    from tal_run.extractors.errors import TalRunError
+    from tal_run.pipeline import outputs
+    from tal_run.pipeline.batch import at_work
+    from tal_run.pipeline.batch_display import BatchDisplay
+    from tal_run.pipeline.batch_pool import Pool
+    from tal_run.pipeline.batch_store import FAILURES, LOCKS, RESULTS, Store
+    from tal_run.pipeline.batch_videos import share_of, videos_in_folder
+    from tal_run.pipeline.screen import Screen
+
+    screen = Screen(quiet=options["quiet"], verbose=options["verbose"])
+    with errors_as_wrong_use(), ExitStack() as ending:
+        if not output_name:
+            raise WrongUse("-o is empty: give a folder to write to")
+        folder, output = folder.absolute(), Path(output_name)
+        videos, complaints = videos_in_folder(folder, leave_out=[output / name for name in (RESULTS, FAILURES, LOCKS)])
+        if not videos:
+            raise WrongUse(f"{folder} holds no video")
+        for complaint in complaints:
+            screen.error(complaint)
+        mine = share_of(videos, *shard) if shard else videos
+        ids = outputs.video_ids([video.path for video in videos])
+        workers = workers_of(MODULE, options)
+        for worker in workers:
+            ending.callback(worker.close)
+        made_by = _made_by(workers[0], screen)
+        store = Store(output)
+        job = ending.enter_context(at_work(store, made_by, retry_failed=retry_failed))
+        display = BatchDisplay(screen, mine, quiet=options["quiet"], is_chatty=options["verbose"])
+        status, counts = DONE, None
+        try:
+            status = seen_to(Pool(workers, job.attend), mine, display)
+            counts = job.conclude(videos, dict(zip([video.name for video in videos], ids, strict=True)))
+        except TalRunError as error:  # it concerns all videos: the disk is full, say
+            screen.error(str(error))
+            status = SOME_FAILED
+    screen.say(display.summary())
+    if counts is not None and len(mine) < len(videos):
+        screen.say("all shares: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
+    sys.exit(SOME_FAILED if status == DONE and complaints else status)
+
+
+def workers_of(module: str, options: Mapping[str, Any]) -> list[Worker]:
+    """The processes that options ask for, not yet begun."""
+    from tal_run.extractors.flow import usable_cores
+    from tal_run.pipeline.workers import Worker
+
+    devices = options["device"].split(",")
+    count = options["workers"] or (len(devices) if devices != ["cpu"] else max(1, usable_cores() // 2))
+    limits = limits_of(options, count)
+    how = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if name not in ("workers", "time_limit", "memory_limit")
+    }
+    threads = threads_of(count)
+    return [
+        # it writes nothing, so it may be stopped at once
+        Worker(module, {**how, "device": devices[number % len(devices)]}, limits=limits, threads=threads, stop_s=0)
+        for number in range(count)
+    ]
+
+
+def limits_of(options: Mapping[str, Any], count: int) -> Limits:
+    """What one task of so many workers may cost."""
+    from tal_run.pipeline.workers import Limits
+
+    limits = Limits(memory_bytes=options["memory_limit"] or int(SHARE_OF_MEMORY * memory_of_machine() / count))
+    return limits if options["time_limit"] is None else replace(limits, real_times=options["time_limit"])
+
+
+def threads_of(count: int) -> int | None:
+    """Threads that libraries may use in each of so many workers; None: as they like."""
+    from tal_run.extractors.flow import usable_cores
+
+    return max(1, usable_cores() // count) if count > 1 else None
+
+
+def memory_of_machine() -> int:
+    """Bytes that the machine has, or that a container is allowed."""
+    amount = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            amount = min(amount, int(Path(file).read_text(encoding="ascii")))
+    return amount
+
+
+def _made_by(worker: Worker, screen: Screen) -> dict[str, Any]:
+    """What decides which detections come out, as a worker has it; what else it has to say is shown."""
+    with screen.progress() as hook:
+        greeting = worker.begin(hook=hook)
+    for note in greeting["notes"]:
+        screen.say(note)
+    made_by: dict[str, Any] = greeting["made_by"]
+    return made_by
+
+
+def seen_to(pool: Pool[FoundVideo, Outcome], videos: Sequence[FoundVideo], display: BatchDisplay) -> int:
+    """Have all videos seen to; the exit status."""
+    from tal_run.pipeline.batch_pool import Done, Progress
+
+    with _stops() as stops, display:
+        for event in pool.run(videos):
+            if isinstance(event, Progress):
+                display.watching(event.unit, event.completed, event.total)
+            elif isinstance(event, Done):
+                display.done(event.unit, event.result)
+            elif event is not None:
+                display.error(f"a worker is done without: {event}")
+            if stops.is_new():
+                if stops.times == 1:
+                    display.note("finishing the videos in hand (Ctrl-C again stops now)")
+                    pool.finish()
+                else:
+                    pool.stop()
+            display.tick()
+    if stops.times:
+        return STOPPED
+    return SOME_FAILED if display.failed or display.left else DONE
+
+
+class _Stops:
+    """How often somebody asked to stop."""
+
+    def __init__(self) -> None:
+        self.times = self._told = 0
+
+    def interrupt(self, *_: object) -> None:
+        """Ctrl-C."""
+        self.times += 1
+
+    def terminate(self, *_: object) -> None:
+        """A batch system's way to stop, which soon kills."""
+        self.times += 2
+
+    def is_new(self) -> bool:
+        """Whether somebody did since this was asked last."""
+        told, self._told = self._told, self.times
+        return self._told > told
+
+
+@contextmanager
+def _stops() -> Iterator[_Stops]:
+    """Count signals to stop instead of being stopped by them."""
+    stops = _Stops()
+    handlers = {signal.SIGINT: stops.interrupt, signal.SIGTERM: stops.terminate, signal.SIGHUP: stops.terminate}
+    # what nohup, or a shell in the background, has put out of action stays so
+    heard = {number: handler for number, handler in handlers.items() if signal.getsignal(number) is not signal.SIG_IGN}
+    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
+    try:
+        yield stops
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
