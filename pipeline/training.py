@@ -26,7 +26,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from tal_run.extractors.files import written_whole
+from tal_run.extractors.files import held_alone, remove_parts, written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.wire import printable
 from tal_run.models.head import (
@@ -50,7 +50,7 @@ from tal_run.models.head import (
     save_head,
     update,
 )
-from tal_run.pipeline.outputs import cannot_write, check_writable, is_stream
+from tal_run.pipeline.outputs import OutputError, cannot_write, check_writable, is_stream
 from tal_run.pipeline.training_data import TrainingError, TrainingSet
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def train(
     Raises:
         TrainingError, HeadError: the target holds something else, the losses are no numbers any more, or there is too little
             to learn from.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or another process trains into it.
         Interrupted: asked to stop (SIGINT, SIGTERM, SIGHUP); what is done is saved.
     """
     options = options or TrainOptions()
@@ -208,7 +208,9 @@ def train(
     if finished:
         training_file(target).unlink(missing_ok=True)  # cut off before it could be removed
         return finished
-    with torch.random.fork_rng(devices=_generators(device)):
+    with _alone(target), torch.random.fork_rng(devices=_generators(device)):
+        if finished := _finished(target, identity):  # by another, since
+            return finished
         torch.manual_seed(options.seed)
         network = head.new_network(data.needs.dim or 0, len(data.labels), config=config, seed=options.seed).to(device)
         state = _State(head=head, config=config, network=network, device=device, rng=np.random.default_rng(options.seed))
@@ -222,6 +224,25 @@ def train(
         network.eval().requires_grad_(False)
     training_file(target).unlink(missing_ok=True)
     return trained
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Be the only one that trains into a file; what those that were killed had half written is removed.
+
+    Raises:
+        OutputError: somebody else does, or the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            alone = stack.enter_context(held_alone(target))
+        except OSError as error:
+            raise cannot_write(target, error) from error
+        if not alone:
+            raise OutputError(f"another training writes {printable(target)}: let it end, or give another -o")
+        for path in (target, training_file(target)):
+            remove_parts(path)
+        yield
 
 
 def training_file(target: Path) -> Path:
