@@ -108,7 +108,7 @@ def _parsed(kind: Any, text: str, what: str) -> Any:
     for value in (many,) if get_origin(kind) is tuple else (text, one(text)):
         try:
             parsed = _from_json(kind, value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if not isinstance(parsed, float) or math.isfinite(parsed):
             return parsed

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 FORMAT = "tal-run training 1"  # the one entry of the metadata
 STEP = "training"
+LONGEST_NAME = 255  # bytes, of all file systems in use
 ENDING = ".training.safetensors"
 # of what a training is, the entries of a head's recipe that say so
 KEPT_AS = {"seed": "seed", "data": "data_sha256", "device": "device", "start": "start_sha256"}
@@ -214,7 +215,7 @@ def train(
         torch.manual_seed(options.seed)
         network = head.new_network(data.needs.dim or 0, len(data.labels), config=config, seed=options.seed).to(device)
         state = _State(head=head, config=config, network=network, device=device, rng=np.random.default_rng(options.seed))
-        resumed = _resume(target, state, identity)
+        resumed = _resume(target, state, identity, videos=len(data.videos))
         saved = _Saved(target, state, data, identity, options)
         if head.begin and not resumed:
             head.begin(network, data.videos, config, start=start, rng=state.rng, hook=hook)
@@ -465,11 +466,29 @@ def _check_same(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any])
     )
 
 
+def check_target(target: str | os.PathLike[str]) -> None:
+    """Find out before hours of reading that a head could not be written.
+
+    Raises:
+        TrainingError, OutputError: it could not.
+    """
+    target = Path(target)
+    if target.name and len(os.fsencode(training_file(target).name)) > LONGEST_NAME:
+        raise OutputError(f"the name {printable(target.name, limit=40)} is too long for a file: give -o a shorter one")
+    try:
+        if is_stream(target):
+            raise TrainingError(f"{printable(target)} is no file that a head can be kept in: give -o a file name")
+        if target.is_dir():
+            raise OutputError(f"{printable(target)} is a folder: give a file name in it, such as {target / 'head.safetensors'}")
+        check_writable(target)
+        check_writable(training_file(target))
+    except OSError as error:  # a path that is too long
+        raise cannot_write(target, error) from error
+
+
 def _finished(target: Path, identity: Mapping[str, Any]) -> TrainedHead | None:
     """The trained head, if the target holds it already; None: it may be written."""
-    if is_stream(target):
-        raise TrainingError(f"{printable(target)} is no file that a head can be kept in: give -o a file name")
-    check_writable(target)
+    check_target(target)
     if not target.exists():
         return None
     try:
@@ -491,10 +510,9 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _resume(target: Path, state: _State, identity: Mapping[str, Any]) -> bool:
+def _resume(target: Path, state: _State, identity: Mapping[str, Any], *, videos: int) -> bool:
     """Go on where a training was saved, if one was; whether it was."""
     path = training_file(target)
-    check_writable(path)
     if not path.exists():
         return False
     try:
@@ -504,6 +522,8 @@ def _resume(target: Path, state: _State, identity: Mapping[str, Any]) -> bool:
             tensors = {name: torch.from_numpy(file.get_tensor(name)) for name in names}
         _check_same(path, dict(card["identity"]), identity)
         state.restore(tensors, card)
+        if state.mined is not None and (state.mined.ndim != 2 or len(state.mined) != videos):
+            raise ValueError(f"labels of shape {state.mined.shape} for {videos} videos")
     except OSError as error:
         raise TrainingError(f"{printable(path)} cannot be read ({error.strerror or error}): delete it to begin anew") from error
     except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
