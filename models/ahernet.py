@@ -14,23 +14,40 @@ Classes of both kinds are in one list.
 
 What the paper leaves open, or is done otherwise here; numbers are in ``AherNetConfig``:
 
-- *Sizes* of all layers, the resizing to 512 and 256 bins, and where moments lie in synthetic videos: the authors' code. The
-  paper's Eq. 2 by itself would put each moment at the same place.
+- *Sizes* of all layers, the resizing to 512 and 256 bins, and how much of a synthetic video the moment is: the authors' code.
+  The paper's Eq. 2 by itself would put each moment at the same place. Here it lies anywhere in the room that is left, with
+  equal chance, and its width is drawn alike; the code has six widths, 0.70, 0.75 ... 0.95, half of what is left at least on
+  one side, and errs in its times for every other video.
+- *Generators* end in a rectifier (``context_activation``), as in the authors' code: so do the networks that features are
+  commonly from, and a feature below 0 would tell D at once that it is made up.
 - *Who learns in line 3*: the 1-D ConvNet with W_regv. In lines 4 to 6 each set of weights has an optimizer of its own and
   whatever is not named there is fixed: the discriminators learn with the 1-D ConvNet in line 6, which lessens L_ad_D as the
   paper writes; theta is fixed in line 6.
-- *Batches*: half of the videos are moments (``moment_share``), and a foreground segment of each untrimmed one is added.
+- *Who learns in lines 4 and 6 of the authors' code* (``updates="code"``): L_cls has an Adam of its own, beside that of L_prop,
+  so that its weight is without effect there; here one Adam lessens their sum, for which nobody has published weights: the
+  paper names none, and the code's 2 for a mean over cells is 2 for a sum over the 255 cells there. The discriminators learn
+  by themselves, and the 1-D ConvNet nothing from L_ad_D; generators learn from L_cls and L_prop first, then D, then
+  generators from L_ad_G, and the 1-D ConvNet last. Not taken over: that foreground segments teach W_regv alone in line 3, and
+  that the rate does not decay for adversaries.
+- *Batches*: half of the videos are moments (``moment_share``), and a foreground segment of each untrimmed one is added. Of
+  whatever length: the code leaves out segments of less than 32 features (8 frames apart) and moments of less than 8.
 - *Line 1* starts from a model that is trained first, on the untrimmed videos alone and by their L_cls and L_prop: AherNet^* of
   those videos. AherNet_A- starts from it too. What it says of classes is not taken over.
+- *Anchors are cut to the video* before their overlap with instances is taken, as in the authors' code: what is proposed cannot
+  leave the video. Nowhere else: m_c and m_w of Eqs. 3 and 5 are those of the whole anchor.
 - *Foreground* anchors are few (``best_is_foreground``); the paper and the authors' code have 0.8, so that is the default.
 - *Synthetic videos of foreground segments*: those are treated as moments in line 6 too.
 - *A cell's class* is that of all its anchors, by a layer of width 1. All cells learn it (``class_cells``), background too: that
   "regularizes the generated context of each moment to preserve semantic information of action category" (3.3).
-- *Weights before training* are He's (ICCV 2015) where a rectifier follows, zero biases, and the identity in the transfer.
-- *L_of* is a mean over foreground anchors, *L_ov* over all anchors; the authors' code has a foreground classifier beside them
-  and hard negatives, which the paper has not.
+- *Weights before training*, as in the authors' code: uniform after Xavier (AISTATS 2010) in all layers, zero biases, and the
+  identity in the transfer.
+- *L_of* compares refined anchors with instances in Eq. 6, and offsets with those that they should be (``offsets_to``) in the
+  authors' code: ``offset_loss``.
+- *L_of* is a mean over foreground anchors; the code divides their sum by as many mined background anchors, too, and so halves
+  it. *L_ov* is a mean over all anchors, as Eq. 7 restricts nothing; in the code, over those that overlap any instance. The
+  code has a foreground classifier beside them and hard negatives, which the paper has not.
 - *L_ad* is a mean over a layer's background anchors, then over layers. An anchor inside a moment that overlaps it by less than
-  0.3, being short, is background by the paper's rule.
+  0.3, being short, is background by the paper's rule; those of the last layer, all of the video, never are beside a moment.
 - *Closest* is what overlaps most and, of those, what is nearest by its center.
 - *Weights* of the losses, which the paper does not name: the authors' code, as far as known. Where the two disagree, on alpha_1
   and alpha_2, the rate's decay, the generators' steps and how segments are scored, defaults are the paper's, and
@@ -61,13 +78,16 @@ from tal_run.models.ahernet_training import begin, draw
 from tal_run.models.head import Batch, Found, Head, Step, found
 from tal_run.models.postprocess import nms, tiou
 
+KINETICS = AherNetConfig(decay_every=15_000)  # 4.2, "the final setting": from ActivityNet to Kinetics-600
 AUTHORS_CODE = AherNetConfig(
     alpha_center=0.1,
     alpha_width=0.1,
+    offset_loss="encoded",
     decay=0.1,
     decay_every=15_000 // 16,  # of samples
     start_iterations=95_000,
     generator_steps=2,
+    updates="code",
     scored_by="video",
 )
 NEAR = 1e-6  # how much a distance between centers counts beside an overlap
@@ -135,9 +155,9 @@ def match(borders: ArrayLike, classes: ArrayLike, *, config: AherNetConfig) -> t
 
 
 def _nearest(instances: NDArray[np.float64], config: AherNetConfig) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """How anchors overlap instances [A, M], and which instance is closest to each [A]."""
+    """How anchors, cut to the video, overlap instances [A, M], and which instance is closest to each [A]."""
     center, width = anchors(config).reshape(-1, 2).T  # [A]
-    iou = tiou(np.stack([center - width / 2, center + width / 2], axis=1), instances)  # [A, M]
+    iou = tiou(np.stack([center - width / 2, center + width / 2], axis=1).clip(0, 1), instances)  # [A, M]
     return iou, (iou - NEAR * np.abs(center[:, None] - instances.mean(axis=1))).argmax(axis=1)
 
 
@@ -229,14 +249,22 @@ def _localization_losses(
     if config.class_cells == "foreground":
         cells = cells & foreground.any(dim=2)
     default = torch.from_numpy(anchors(config)).to(offsets)  # [cells, R, 2]
-    moved = refined(default, offsets, config=config)
-    distance = F.smooth_l1_loss(moved, matched.closest, reduction="none").sum(dim=3)  # Eq. 6
+    distance = _distances(offsets, default, torch.where(foreground[..., None], matched.closest, default), config)
     missed = (overlaps.sigmoid() - matched.iou).square()  # Eq. 7
     return {
         "classification": config.classification_weight * _mean(_class_losses(classes, matched.classes, config), cells),
         "offset": config.offset_weight * _mean(distance, foreground),
         "overlap": config.overlap_weight * _mean(missed, counted),
     }
+
+
+def _distances(offsets: Tensor, default: Tensor, wanted: Tensor, config: AherNetConfig) -> Tensor:
+    """How far offsets are from moving anchors (m_c, m_w) [cells, R, 2] to (g_c, g_w); both [B, cells, R, 2]: [B, cells, R]."""
+    if config.offset_loss == "refined":
+        moved = refined(default, offsets, config=config)
+        return F.smooth_l1_loss(moved, wanted, reduction="none").sum(dim=3)  # Eq. 6
+    there = offsets_to(default, wanted, config=config)
+    return F.smooth_l1_loss(offsets, there, reduction="none").sum(dim=3)  # Eq. 6, of what Eq. 5 is given
 
 
 def adversarial_losses(
@@ -280,7 +308,7 @@ def steps(network: nn.Module, config: AherNetConfig) -> tuple[Step, ...]:
     if isinstance(network, SnippetClassifier):
         return (_step(network.parameters(), ("snippets",), config),)
     assert isinstance(network, AherNet)
-    layers = [layer for layer in network.layers if isinstance(layer, AnchorLayer)]
+    layers, apart = [layer for layer in network.layers if isinstance(layer, AnchorLayer)], config.updates == "code"
 
     def of(*names: str) -> list[nn.Parameter]:
         return [weight for layer in layers for name in names for weight in getattr(layer, name).parameters()]
@@ -288,21 +316,35 @@ def steps(network: nn.Module, config: AherNetConfig) -> tuple[Step, ...]:
     convolutions, heads = [*network.stem.parameters(), *of("convolution")], of("offset", "overlap")
     theta, segment = of("transfer", "bias_transfer"), of("segment")
     generators = [*network.before.parameters(), *network.after.parameters()]
+
+    def localizing(names: tuple[str, ...], *more: nn.Parameter) -> list[Step]:
+        """The 1-D ConvNet and what judges cells, by L_cls and L_prop: together, or one after the other."""
+        if not apart:
+            return [_step([*convolutions, *heads, *more], names, config)]
+        return [_step([*convolutions, *more], names[:1], config), _step([*convolutions, *heads], names[1:], config)]
+
     line_3 = _step([*convolutions, *segment], ("segment",), config)
     match config.variant:
         case "star":
-            return (_step([*convolutions, *heads, *theta, *segment], LOCALIZATION, config),)
+            return tuple(localizing(LOCALIZATION, *theta, *segment))
         case "minus":
             return line_3, _step([*convolutions, *heads], ("offset", "overlap"), config)
         case "M":
-            return line_3, _step([*convolutions, *heads, *theta], SYNTHETIC, config)
-    line_4 = _step([*convolutions, *heads, *theta], LOCALIZATION, config)
+            return line_3, *localizing(SYNTHETIC, *theta)
+    line_4 = localizing(LOCALIZATION, *theta)
     if config.variant == "A-":
-        return line_3, line_4, _step([*convolutions, *heads], SYNTHETIC, config)
-    beta1 = config.adversarial_beta1
-    fool = [_step(generators, ("generator", *SYNTHETIC), config, beta1=beta1) for _ in range(config.generator_steps)]
-    tell = _step([*convolutions, *heads, *of("critic")], ("discriminator", *SYNTHETIC), config, beta1=beta1)
-    return line_3, line_4, *fool, tell  # line 6: generators first
+        return line_3, *line_4, *localizing(SYNTHETIC)
+
+    def adversary(weights: Iterable[nn.Parameter], *minimizes: str) -> Step:
+        return _step(weights, minimizes, config, beta1=config.adversarial_beta1)
+
+    if apart:
+        fool = [adversary(generators, "generator") for _ in range(config.generator_steps)]
+        tell = adversary(of("critic"), "discriminator")
+        return line_3, *line_4, _step(generators, SYNTHETIC, config), tell, *fool, *localizing(SYNTHETIC)
+    fool = [adversary(generators, "generator", *SYNTHETIC) for _ in range(config.generator_steps)]
+    tell = adversary([*convolutions, *heads, *of("critic")], "discriminator", *SYNTHETIC)
+    return line_3, *line_4, *fool, tell  # line 6: generators first
 
 
 def _step(weights: Iterable[nn.Parameter], minimizes: tuple[str, ...], config: AherNetConfig, *, beta1: float = 0.9) -> Step:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 Activation = Literal["none", "relu", "leaky_relu", "elu"]
 Variant = Literal["full", "0", "minus", "M", "A-", "star"]
+Layer = TypeVar("Layer", nn.Conv1d, nn.Linear)
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "none": nn.Identity,
@@ -46,14 +47,17 @@ class AherNetConfig:
         ratios: r_d of Eq. 3 (4.2).
         transfer_layers: dense layers of the weight transfer (Table 1: two are best).
         transfer_activation: behind each of them (Table 1: ELU is best).
+        context_activation: behind a generator's last layer (code); ``none`` for features that can be below 0.
         moment_fraction: least and largest share of a synthetic video that is the moment (code).
         alpha_center: alpha_1 of Eq. 5 (4.2); 0.1 in the code.
         alpha_width: alpha_2 of Eq. 5 (4.2); 0.1 in the code.
+        offset_loss: what L_of compares: refined anchors with instances, in shares of the video (Eq. 6), or the offsets with
+            those that Eq. 5 would need (``encoded``; code).
         foreground_iou: anchors that overlap more with an instance are foreground (3.3).
         background_iou: anchors that overlap less with all are background (3.3).
         best_is_foreground: whether the anchor that overlaps an instance most is foreground too, however little that is (not in
-            the paper; as in SSD). Only one in four of THUMOS'14's instances, and one in two of ActivityNet's, has an anchor
-            that overlaps it by more than 0.8 and so teaches offsets.
+            the paper; as in SSD). Three in ten of THUMOS'14's instances (validation), and half of ActivityNet 1.3's, have an
+            anchor that overlaps them by more than 0.8 and so teaches offsets.
         class_cells: whether all cells learn the class of the nearest instance (code), or those with a foreground anchor.
         moment_classes: the moment set's among all classes. Where they are named, each set has a softmax of its own (3.4), and
             only these are found (3.5); none: one softmax over all classes, and all are found.
@@ -64,9 +68,11 @@ class AherNetConfig:
         adversarial_weight: of L_ad (code).
         learning_rate: of Adam (4.2).
         decay: what the rate is multiplied by, "decreased by 10%" (4.2); 0.1 in the code ...
-        decay_every: ... each so many iterations (4.2, the first two settings).
+        decay_every: ... each so many iterations (4.2, the first two settings; ``ahernet.KINETICS`` has the third's).
         adversarial_beta1: of Adam, for the two adversarial steps (code).
         generator_steps: of the generators for one of the networks (Algorithm 1); 2 in the code.
+        updates: who learns from what, when: as Algorithm 1 has it, or as the code, where L_cls, L_prop and L_ad are lessened
+            one after the other.
         iterations: N of Algorithm 1 (code).
         start_iterations: of the model of untrimmed videos that line 1 starts from, where it has to be trained first; None: as
             many as ``iterations`` (open in the paper; 95,000 in the code).
@@ -90,9 +96,11 @@ class AherNetConfig:
     ratios: tuple[float, ...] = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
     transfer_layers: int = 2
     transfer_activation: Activation = "elu"
+    context_activation: Activation = "relu"
     moment_fraction: tuple[float, float] = (0.70, 0.95)
     alpha_center: float = 1.0
     alpha_width: float = 1.0
+    offset_loss: Literal["refined", "encoded"] = "refined"
     foreground_iou: float = 0.8
     background_iou: float = 0.3
     best_is_foreground: bool = False
@@ -108,6 +116,7 @@ class AherNetConfig:
     decay_every: int = 5000
     adversarial_beta1: float = 0.5
     generator_steps: int = 1
+    updates: Literal["algorithm", "code"] = "algorithm"
     iterations: int = 15_000
     start_iterations: int | None = None
     context_iterations: int = 1000
@@ -173,7 +182,7 @@ class AherNetConfig:
 def anchors(config: AherNetConfig) -> NDArray[np.float64]:
     """Default center and width of all anchors as shares of the video, by layer, cell and ratio [cells, R, 2].
 
-    They are not cut at the video's ends. The array is not to be changed.
+    They are not cut at the video's ends, as they are where overlaps are taken. The array is not to be changed.
     """
     of_layers = []
     for cells in config.cells:
@@ -195,14 +204,14 @@ def resized(features: Tensor, length: int) -> Tensor:
 
 
 def _convolution(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Conv1d:
-    layer = nn.Conv1d(in_channels, out_channels, 3, stride=stride, padding=1)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return _begun(nn.Conv1d(in_channels, out_channels, 3, stride=stride, padding=1))
+
+
+def _begun(layer: Layer) -> Layer:
+    """A layer as it is before anything is learnt (code)."""
+    nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
-
-
-def _head(in_channels: int, out_channels: int) -> nn.Conv1d:
-    return nn.Conv1d(in_channels, out_channels, 3, padding=1)
 
 
 # ---- 3.2 weight transfer ----
@@ -238,12 +247,12 @@ class AnchorLayer(nn.Module):
         super().__init__()
         ratios = len(config.ratios)
         self.convolution = _convolution(in_channels, width, stride=2)
-        self.segment = nn.Linear(width, num_classes)  # W_regv^j
+        self.segment = _begun(nn.Linear(width, num_classes))  # W_regv^j
         self.transfer = WeightTransfer(width, layers=config.transfers, activation=config.transfer_activation)  # theta^j
         self.bias_transfer = WeightTransfer(1, layers=config.transfers, activation=config.transfer_activation)
-        self.offset = _head(width, 2 * ratios)
-        self.overlap = _head(width, ratios)
-        self.critic = _head(width, ratios)
+        self.offset = _convolution(width, 2 * ratios)
+        self.overlap = _convolution(width, ratios)
+        self.critic = _convolution(width, ratios)
 
     def classes(self, maps: Tensor) -> Tensor:
         """Class logits of cells: maps [B, width, T^j] as [B, T^j, C]."""
@@ -258,10 +267,12 @@ class AnchorLayer(nn.Module):
 class ContextGenerator(nn.Module):
     """G_1 or G_2: a moment [B, D, L] as what comes before or after it [B, D, L / 2]."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, activation: Activation) -> None:
         super().__init__()
         inner = max(1, dim // 2)
-        self.layers = nn.Sequential(_convolution(dim, inner), nn.ReLU(), _convolution(inner, dim, stride=2))
+        self.layers = nn.Sequential(
+            _convolution(dim, inner), nn.ReLU(), _convolution(inner, dim, stride=2), ACTIVATIONS[activation]()
+        )
 
     def forward(self, moments: Tensor) -> Tensor:
         """Moments [B, D, L] as their context [B, D, L / 2]."""
@@ -345,7 +356,8 @@ class AherNet(nn.Module):
         self.layers = nn.ModuleList(
             AnchorLayer(before, width, num_classes=num_classes, config=config) for before, width in channels
         )
-        self.before, self.after = ContextGenerator(feature_dim), ContextGenerator(feature_dim)  # G_1, G_2
+        self.before = ContextGenerator(feature_dim, activation=config.context_activation)  # G_1
+        self.after = ContextGenerator(feature_dim, activation=config.context_activation)  # G_2
         self.placement = Placement(config)
 
     def forward(self, features: Tensor, lengths: Tensor) -> AherNetOutput:

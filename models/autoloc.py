@@ -41,8 +41,9 @@ Open in the paper, whose supplement we do not have, or otherwise in the authors'
   (OIC + 1) / 2 over them. At the paper's learning rate the sum drives all boundaries apart within some tens of videos: measured
   on made features, where the mean leaves every action found, by fewer segments. Their code also keeps OIC up to 0.4 instead of
   -0.3. One video a batch, drawn at random; the paper goes through all of them once.
-- *Not taken over*: their configuration for THUMOS14 chooses anchors by OIC times the likelihood of the length, fitted to the
-  true segments of the validation set, which is not learning from labels of videos.
+- *Lengths*: their configuration for THUMOS14 chooses anchors by (1 - OIC) times the likelihood of the length, a normal
+  distribution for each class, fitted to the true segments of the validation set. That is not learning from labels of videos,
+  and is done only where ``lengths`` says what they are (``lengths_of`` fits them).
 - *Ablations* (5.4): ``proposals="all"`` is OIC selection: every segment there is competes, whatever is active at its middle.
   ``objective="inner"`` drops the outer area: the loss is -A_i, and scores and thresholds go by it in the same way.
   ``direct_optimization`` trains B anew on the video itself, on all classes, and normalizes by the video's own statistics.
@@ -91,6 +92,8 @@ class AutoLocConfig:
         min_activation: positions with less are not looked at.
         max_loss: segments with a higher loss are dropped.
         nms_tiou: segments that overlap a better one of their class by more are dropped.
+        lengths: mean and standard deviation of each class's lengths, snippets, by which anchors are chosen as in the authors'
+            code for THUMOS14; none: by the loss alone, as in the paper.
         top_classes: at test time, look for so many classes of a video, those with the largest mean activation; None: all.
         objective: the contrast of Eq. 1, or its inner area alone.
         proposals: segments by B, or all that there are.
@@ -117,6 +120,7 @@ class AutoLocConfig:
     min_activation: float = 0.1
     max_loss: float = -0.3
     nms_tiou: float = 0.4
+    lengths: tuple[tuple[float, float], ...] = ()
     top_classes: int | None = None
     objective: Literal["oic", "inner"] = "oic"
     proposals: Literal["network", "all"] = "network"
@@ -141,6 +145,8 @@ class AutoLocConfig:
             raise ValueError(
                 f"nms_tiou must lie in 0..1 and inflation not be negative, got {self.nms_tiou:g}, {self.inflation:g}"
             )
+        if any(not spread > 0 for _, spread in self.lengths):
+            raise ValueError(f"the standard deviations of lengths must be above 0, got {self.lengths}")
 
     @property
     def iterations(self) -> int:
@@ -389,7 +395,25 @@ def inflated(inner: Tensor, count: int, *, inflation: float) -> Tensor:
     return _clipped(torch.stack([inner[..., 0] - margin, inner[..., 1] + margin], dim=-1), -1, count)
 
 
-def select(cas: Tensor, inner: Tensor, outer: Tensor, *, config: AutoLocConfig) -> tuple[Tensor, Tensor]:
+def lengths_of(durations: ArrayLike, classes: ArrayLike, *, num_classes: int) -> tuple[tuple[float, float], ...]:
+    """Mean and standard deviation of each class's true lengths, for ``AutoLocConfig.lengths``.
+
+    Of a class with fewer than two lengths, or with one alone, those of all classes; half a snippet at least.
+
+    Args:
+        durations: snippets [N], one at least.
+        classes: [N].
+        num_classes: K.
+    """
+    spans, kinds = np.asarray(durations, np.float64), np.asarray(classes)
+    of_classes = [spans[kinds == label] for label in range(num_classes)]
+    fitted = [found if len(found) > 1 else spans for found in of_classes]
+    return tuple((float(found.mean()), max(0.5, float(found.std()))) for found in fitted)
+
+
+def select(
+    cas: Tensor, inner: Tensor, outer: Tensor, *, config: AutoLocConfig, length: tuple[float, float] | None = None
+) -> tuple[Tensor, Tensor]:
     """The OIC layer (4.3) for one class: which predictions are kept, best first.
 
     Args:
@@ -397,6 +421,7 @@ def select(cas: Tensor, inner: Tensor, outer: Tensor, *, config: AutoLocConfig) 
         inner: [T, M, 2].
         outer: [T, M, 2].
         config: thresholds.
+        length: mean and standard deviation of the class's lengths, if anchors are to be chosen by them too.
 
     Returns:
         Indices among the T x M predictions [N], and their losses [N], which pass gradients on to the boundaries.
@@ -405,7 +430,14 @@ def select(cas: Tensor, inner: Tensor, outer: Tensor, *, config: AutoLocConfig) 
     with torch.no_grad():
         positions = (cas >= config.min_activation).nonzero()[:, 0]
         losses = _losses(cas, inner[positions].flatten(0, 1), outer[positions].flatten(0, 1), config=config)
-        lowest, which = losses.view(-1, anchors).min(dim=1) if len(positions) else (losses, losses.long())
+        lowest, which = losses, losses.long()
+        if len(positions):
+            worth = 1 - losses.view(-1, anchors)
+            if length is not None:
+                spans = inner[positions, :, 1] - inner[positions, :, 0] + int(config.last_snippet)
+                worth = worth * (-0.5 * ((spans - length[0]) / length[1]).square()).exp()  # authors' code
+            which = worth.argmax(dim=1)
+            lowest = losses.view(-1, anchors).gather(1, which[:, None])[:, 0]
         likely = lowest <= config.max_loss
         indices = (positions * anchors + which)[likely]
         borders = _borders(inner.flatten(0, 1)[indices], config=config)
@@ -427,7 +459,9 @@ def localization_loss(cas: Tensor, offsets: Tensor, classes: Sequence[int], *, c
         Scalar: the losses of all predictions kept, summed, or averaged as (OIC + 1) / 2; 0 if none is.
     """
     inner, outer = segments_of(offsets, config=config)
-    losses = torch.cat([offsets.new_zeros(0), *(select(cas[:, k], inner, outer, config=config)[1] for k in classes)])
+    losses = torch.cat(
+        [offsets.new_zeros(0), *(select(cas[:, k], inner, outer, config=config, length=_length(config, k))[1] for k in classes)]
+    )
     if config.average and len(losses):
         return (losses.mean() + 1) / 2
     return losses.sum() + 0 * offsets.sum()  # so that there is a gradient, if one of zeros
@@ -539,12 +573,16 @@ def _found(cas: Tensor, offsets: Tensor, *, config: AutoLocConfig) -> Found:
     inner, outer = segments_of(offsets, config=config)
     segments, scores, classes = [], [], _classes(cas, config=config)
     for label in classes:
-        indices, losses = select(cas[:, label], inner, outer, config=config)
+        indices, losses = select(cas[:, label], inner, outer, config=config, length=_length(config, label))
         borders = _borders(inner.flatten(0, 1)[indices], config=config)
         real = borders[:, 1] > borders[:, 0]  # without its last snippet, one of a single snippet is nothing
         segments.append(borders[real])
         scores.append((1 - losses.cpu().numpy().astype(np.float64))[real])
     return found(segments, scores, classes)
+
+
+def _length(config: AutoLocConfig, label: int) -> tuple[float, float] | None:
+    return config.lengths[label] if config.lengths else None
 
 
 def _classes(cas: Tensor, *, config: AutoLocConfig) -> list[int]:

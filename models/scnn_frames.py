@@ -101,12 +101,13 @@ def steps(network: nn.Module, config: ScnnConfig) -> tuple[Step, ...]:
         part.trunk.is_new = not config.pretrained
         optimizer = optimizer_of(part, config)
         decay = config.proposal_decay if stage == "proposal" else config.decay
-        made.append(Step(optimizer=optimizer, schedule=LambdaLR(optimizer, _falling(decay, config)), minimizes=(stage,)))
+        every = config.localization_every if stage == "localization" else config.decay_every
+        made.append(Step(optimizer=optimizer, schedule=LambdaLR(optimizer, _falling(decay, every)), minimizes=(stage,)))
     return tuple(made)
 
 
-def _falling(decay: float, config: ScnnConfig) -> Callable[[int], float]:
-    return lambda iteration: decay ** (iteration // config.decay_every)
+def _falling(decay: float, every: int) -> Callable[[int], float]:
+    return lambda iteration: decay ** (iteration // every)
 
 
 def _part(network: Scnn, stage: Stage) -> SegmentNetwork:

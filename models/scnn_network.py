@@ -53,8 +53,13 @@ class ScnnConfig:
         proposal_decay: the proposal network's rates are multiplied by it each ``decay_every`` iterations (3.2) ...
         decay: ... and the others' by this (3.2).
         decay_every: as said.
+        localization_decay_every: for the localization network; None: as for the others, "the same" (3.2); 5,000 in the code.
+        bias_rate: how many times faster biases learn (authors' prototxt) ...
+        bias_weight_decay: ... and their weight decay (likewise).
         iterations: on THUMOS 2014, 30,000 for the classification network and as many for the localization network (4.2).
         classification_share: how many of those are for the classification network.
+        proposal_until: on features, the share of the iterations after which the proposal network, and the prior, learn no more
+            (4.2: 30,000 iterations; of 40,000 on MEXaction2, 0.75).
         proposal_share: on frames, how many of all are for the proposal network, which learns before the others (4.2: as many
             as for each of them, so that there are 90,000); on features it learns beside them.
         batch_size: segments (authors' prototxt); videos, on features.
@@ -84,8 +89,12 @@ class ScnnConfig:
     proposal_decay: float = 0.1
     decay: float = 0.5
     decay_every: int = 10_000
+    localization_decay_every: int | None = None
+    bias_rate: float = 2.0
+    bias_weight_decay: float = 0.0
     iterations: int = 60_000
     classification_share: float = 0.5
+    proposal_until: float = 0.5
     proposal_share: float = 1 / 3
     batch_size: int = 3
     max_snippets: int | None = 256
@@ -101,11 +110,12 @@ class ScnnConfig:
             raise ValueError("step_frames, segment_steps and width must be at least 1 and window_overlap in 0..1, 1 excluded")
         if not 0 <= self.negative_iou <= self.rescue_iou <= self.positive_iou <= 1:
             raise ValueError("negative_iou, rescue_iou and positive_iou must rise within 0..1")
-        if not 0 <= self.classification_share <= 1 or min(self.iterations, self.batch_size, self.decay_every) < 1:
-            raise ValueError("classification_share must lie in 0..1; iterations, batch_size and decay_every must be at least 1")
-
-        if not 0 <= self.proposal_share <= 1:
-            raise ValueError(f"proposal_share must lie in 0..1, got {self.proposal_share:g}")
+        if not 0 <= self.classification_share <= 1 or min(self.iterations, self.batch_size) < 1:
+            raise ValueError("classification_share must lie in 0..1; iterations and batch_size must be at least 1")
+        if min(self.decay_every, self.localization_every) < 1 or min(self.bias_rate, self.bias_weight_decay) < 0:
+            raise ValueError("decay_every must be at least 1, for all; bias_rate and bias_weight_decay must not be negative")
+        if not (0 <= self.proposal_share <= 1 and 0 <= self.proposal_until <= 1):
+            raise ValueError(f"proposal_share must lie in 0..1 and so must proposal_until, got {self.proposal_until:g}")
         if self.trunk != "rows" and self.step_frames != 1:
             raise ValueError(f"step_frames must be 1 on frames, got {self.step_frames}")
 
@@ -113,6 +123,11 @@ class ScnnConfig:
     def window_lengths(self) -> tuple[int, ...]:
         """Lengths of windows in steps, rising."""
         return tuple(sorted({max(1, round(frames / self.step_frames)) for frames in self.window_frames}))
+
+    @property
+    def localization_every(self) -> int:
+        """After how many iterations the localization network's rates fall."""
+        return self.decay_every if self.localization_decay_every is None else self.localization_decay_every
 
     @property
     def nms_tiou(self) -> float:
@@ -243,6 +258,10 @@ class SequenceTrunk(Trunk):
             nn.MaxPool1d(2, ceil_mode=True),
         )
         self.dense = nn.Linear(width * -(-steps // 4), width)
+        for layer in (self.row, self.maps[0], self.maps[3], self.dense):
+            # He's: with PyTorch's own, maps shrink to a third from layer to layer, and so do the gradients of a new fc8
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def embed(self, sequence: Tensor) -> Tensor:
         """Rows [..., D] as [..., width]."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tal_run.pipeline.cli_batch import batch, limiting_options, limits_of, seen_to, threads_of
+from tal_run.pipeline.cli_clips import clips
+from tal_run.pipeline.cli_convert import convert
 from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
@@ -25,6 +27,7 @@ from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.cli_watching import config_of, detecting_options, detector_of, watching_options
 from tal_run.pipeline.cli_weights import weights
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
+from tal_run.pipeline.formats import FORMATS, PAGE
 
 if TYPE_CHECKING:
     from tal_run.eval.datasets import DatasetFiles
@@ -103,8 +106,8 @@ def main() -> None:
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["json", "jsonl", "csv", "html"]),
-    help="[default: by FILE's ending; without -o, a table]",
+    type=click.Choice([*FORMATS, PAGE]),
+    help="See `tal-run convert -h`. [default: by FILE's ending; without -o, a table]",
 )
 @detecting_options
 @feature_options
@@ -160,39 +163,52 @@ def detect(
         if len(set(map(os.path.realpath, targets))) < len(targets):
             raise WrongUse("two of the files given with -o are one and the same: give each its own")
         formats = {target: format_name or outputs.format_of(target) for target in targets}
+        paths = _each_once(videos)
+        for kind in {*formats.values(), *([format_name] if format_name else [])}:
+            outputs.check_holds(kind, len(paths))
         with display.progress() as hook:
             detector, matches = detector_of(options, display, hook=hook)
     display.matches(matches)
     for note in detector.notes:
         display.say(f"note: {note}")
 
-    paths = _each_once(videos)
     done, status = _watch_all(paths, partial(detector.detect, matches=matches), display)
     names = dict(zip(paths, outputs.video_ids(paths), strict=True))
     results = {names[path]: result for path, result in done.items()}
 
-    def rendered(format_name: str, *, beside: Path | None = None) -> str:
-        if format_name == "html":
+    def rendered(kind: str, target: Path | None = None) -> list[tuple[Path | None, str]]:
+        """The text for a file, and that of the second one that a format may need beside it."""
+        if kind == PAGE:
             made_by = outputs.external_data(detector, matches, results)
             shown = page.of_results(results)
-            return page.rendered(shown, beside=beside, matches=matches, backbone=detector.backbone.name, made_by=made_by)
-        by_video = {video_id: result.detections for video_id, result in results.items()}
-        made_by = outputs.external_data(detector, matches, results, curves=options["curves"]) if format_name == "json" else {}
-        return outputs.rendered(format_name, by_video, made_by)
+            text = page.rendered(shown, beside=target, matches=matches, backbone=detector.backbone.name, made_by=made_by)
+            return [(target, text)]
+        made_by = outputs.external_data(detector, matches, results, curves=options["curves"]) if kind == "json" else {}
+        return outputs.texts(kind, outputs.found_videos(results), target, made_by=made_by)
 
     if format_name and not targets:
-        click.echo(rendered(format_name), nl=False)
+        with errors_as_wrong_use():
+            ((_, text),) = rendered(format_name)
+        click.echo(text, nl=False)
         sys.exit(status)
-    written = []
+    written, beside = list[Path](), list[Path]()
     for target, kind in formats.items():
-        text = rendered(kind, beside=None if outputs.is_stream(target) else target)
-        if _write_or_show(target, text, display):
+        for note in outputs.frame_notes(kind, outputs.found_videos(results)):
+            display.say(f"note: {note}")
+        try:
+            texts = rendered(kind, None if outputs.is_stream(target) else target)
+        except outputs.FormatError as error:
+            display.error(f"{target}: {error}")
+            continue
+        done_all = [_write_or_show(place or target, text, display) for place, text in texts]  # each, whatever became of one
+        if all(done_all):
             written.append(target)
+            beside += [place for place, _ in texts[1:] if place]
     # standard output is free for the table unless a result goes there
     is_taken = len(written) < len(formats) or any(map(outputs.is_stream, formats))
     display.detections(results, matches, on_stderr=is_taken, is_written=bool(targets))
     if written:
-        display.say(f"wrote {' and '.join(map(str, written))}")
+        display.say(f"wrote {' and '.join(map(str, [*written, *beside]))}")
     sys.exit(status if len(written) == len(formats) else SOME_FAILED)
 
 
@@ -439,6 +455,8 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 
 
 main.add_command(batch)
+main.add_command(clips)
+main.add_command(convert)
 main.add_command(datasets)
 main.add_command(doctor)
 main.add_command(evaluate)

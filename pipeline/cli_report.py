@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from tal_run.pipeline.cli_convert import check_labels, choosing_options, chosen
 from tal_run.pipeline.exits import DONE, WrongUse, errors_as_wrong_use
+
+if TYPE_CHECKING:
+    from tal_run.pipeline.report_files import Found
+    from tal_run.pipeline.screen import Screen
+
+FIGURES = (".png", ".svg", ".pdf")
+ON_A_SHEET = 24
 
 
 @click.command()
@@ -31,7 +40,14 @@ from tal_run.pipeline.exits import DONE, WrongUse, errors_as_wrong_use
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the page there (.html).",
+    help="Write the page there (.html), or a figure (.png, .svg, .pdf).",
+)
+@choosing_options
+@click.option(
+    "--contact-sheet", is_flag=True, help=f"A figure of pictures: of the best {ON_A_SHEET} (--top N), each in its middle."
+)
+@click.option(
+    "--pictures", type=click.IntRange(1, 8), default=1, show_default=True, help="On a contact sheet, of each detection."
 )
 @click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
 def report(
@@ -41,17 +57,27 @@ def report(
     embed: bool,
     title: str | None,
     target: Path,
+    min_score: float | None,
+    top: int | None,
+    labels: tuple[str, ...],
+    contact_sheet: bool,
+    pictures: int,
     quiet: bool,
 ) -> None:
-    """Make a page to look at of detections.
+    """Make a page to look at of detections, or a figure.
 
     \b
     tal-run detect video.mp4 --curves -o found.json
     tal-run report found.json -o found.html
+    tal-run report found.json --ground-truth truth.csv -o timeline.svg
+    tal-run report found.json --contact-sheet -o sheet.png
 
     DETECTIONS are files in any form that `tal-run eval` reads, and folders of them; the page of several videos begins with a
-    list of them. It is one file that needs no network: open it in any browser.
+    list of them. It is one file that needs no network: open it in any browser. A figure has a lane a label, segments the
+    darker the surer, what is annotated, and the scores over time that `detect --curves` kept.
     """
+    from dataclasses import replace
+
     from tal_run.eval.annotations import read
     from tal_run.pipeline import report as page
     from tal_run.pipeline import report_files
@@ -60,30 +86,58 @@ def report(
 
     display = Screen(quiet=quiet)
     with errors_as_wrong_use():
-        if not is_stream(target) and target.suffix.lower() not in (".html", ".htm"):
-            raise WrongUse(f"{target} is to be a page: let its name end in .html")
+        is_figure = not is_stream(target) and target.suffix.lower() in FIGURES
+        if not is_stream(target) and target.suffix.lower() not in (".html", ".htm", *FIGURES):
+            raise WrongUse(f"{target} is to be a page or a figure: let its name end in .html, .png, .svg or .pdf")
+        if contact_sheet and not is_figure:
+            raise WrongUse(f"{target} is to be a contact sheet: let its name end in .png, .svg or .pdf")
+        if embed and is_figure:
+            raise WrongUse("a figure holds no video: leave out --embed")
         check_writable(target, inputs=(*detections, *videos))
         truth = read(ground_truth) if ground_truth else None
         with display.progress() as hook:
-            found = report_files.gather(detections, videos=videos, truth=truth, hook=hook)
-        text = page.rendered(
-            found.videos,
-            beside=None if is_stream(target) else target,
-            title=title,
-            backbone=found.backbone,
-            made_by=found.made_by,
-            embed=embed,
-        )
-        write(target, text)
+            found = report_files.gather(
+                detections, videos=videos, truth=truth, verify=not is_figure or contact_sheet, hook=hook
+            )
+        check_labels(found.videos, labels)
+        # on a sheet, --top counts all videos' detections together
+        each = None if contact_sheet else top
+        found = replace(found, videos=[chosen(v, min_score=min_score, top=each, labels=labels) for v in found.videos])
+        if is_figure:
+            _draw(found, target, title, (top or ON_A_SHEET, pictures) if contact_sheet else None, display)
+        else:
+            text = page.rendered(
+                found.videos,
+                beside=None if is_stream(target) else target,
+                title=title,
+                backbone=found.backbone,
+                made_by=found.made_by,
+                embed=embed,
+            )
+            write(target, text)
     for note in found.notes:
         display.say(f"note: {note}")
     lacking = [video.trouble for video in found.videos if video.path is None]
-    if lacking:
+    if lacking and (contact_sheet or not is_figure):
         several = f"{len(lacking)} videos were not found beside their detections: --video says where they lie"
         display.say(f"note: {lacking[0] if len(lacking) == 1 else several}")
     segments = sum(len(video.detections) for video in found.videos)
     display.say(f"{target}: {_many(len(found.videos), 'video')}, {_many(segments, 'segment')}")
     sys.exit(DONE)
+
+
+def _draw(found: Found, target: Path, title: str | None, sheet: tuple[int, int] | None, display: Screen) -> None:
+    """A timeline or, with how many detections and pictures, a contact sheet."""
+    from tal_run.pipeline import figures
+
+    if sheet is None:
+        figures.write_timeline(found.videos, target, title=title)
+        return
+    with display.progress() as hook:
+        top, pictures = sheet
+        notes = figures.write_contact_sheet(found.videos, target, top=top, pictures=pictures, title=title, hook=hook)
+    for note in notes:
+        display.say(f"note: {note}")
 
 
 def _many(count: int, what: str) -> str:

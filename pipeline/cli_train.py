@@ -425,7 +425,10 @@ def _tensorboard(folder: str) -> Any:
     from importlib.util import find_spec
 
     if find_spec("tensorboard") is None:
-        raise WrongUse("--tensorboard needs the package tensorboard, which is not installed: install it, or leave that out")
+        raise WrongUse(
+            "--tensorboard needs the package tensorboard, which is not installed: pip install 'tal-run[tensorboard]', or leave "
+            "that out"
+        )
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(folder)

@@ -1,38 +1,39 @@
-"""Detections as files and rows. Every file is written to a temporary name and renamed: it is whole or not there.
+"""Detections as files. Every file is written to a temporary name and renamed: it is whole or not there.
 
-``json`` is ActivityNet's results form; what made it goes under ``external_data``. ``csv`` has the columns of a ground
-truth file and ``score``, and no cell that a spreadsheet takes for a formula (``spreadsheets.py``); ``jsonl`` has one detection
-a line; ``html`` is a page to look at (``report.py``).
+The forms are in ``formats.py``; here is what made the results, and where they may be written. ``html`` is a page to look at
+(``report.py``).
 """
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
-import json
 import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.files import written_whole
-from tal_run.extractors.spreadsheets import as_cell
 from tal_run.extractors.two_streams import FlowConfig
+from tal_run.extractors.video import VideoInfo, native_rate
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
 from tal_run.models import Detection
 from tal_run.pipeline.detector import Detector, VideoResult
+from tal_run.pipeline.formats import FORMATS, PAGE, Place, by_ending, check, companion_of
+from tal_run.pipeline.formats import rendered as rendered_videos
+from tal_run.pipeline.formats_base import FormatError, FoundVideo, printable_name, writable_text
 from tal_run.pipeline.query import QueryMatch
 
-FORMATS = ("json", "jsonl", "csv", "html")
+__all__ = ["FORMATS", "FormatError", "writable_text"]  # of the forms, for who writes them
+
+NAME_BYTES = 150  # of a video's name in a file's, which may have 255
 STREAMED = ("json", "jsonl", "csv")  # that can be written video by video
-COLUMNS = ("video_id", "label", "start_s", "end_s", "score")
 
 Results = Mapping[str, Sequence[Detection]]
 
@@ -61,23 +62,19 @@ def video_ids(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
             del names[0]
 
 
-def writable_text(name: str) -> str:
-    """A name that can be written as UTF-8: bytes that are none in it become ``\\udcff`` and the like."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def format_of(target: Path) -> str:
     """The format that a file's ending asks for.
 
     Raises:
         OutputError: it asks for none that is known.
     """
-    ending = target.suffix.lstrip(".").lower()
     if is_stream(target):
         return "json"
-    if ending not in FORMATS:
-        raise OutputError(f"{target} has no ending that names a format ({', '.join(FORMATS)}): give it one, or --format")
-    return ending
+    format_name = by_ending(target.name)
+    if format_name is None:
+        endings = ", ".join([*(form.ending for form in FORMATS.values()), f".{PAGE}"])
+        raise OutputError(f"{target} has no ending that names a format ({endings}): give it one, or --format")
+    return format_name
 
 
 def videos_in(inputs: Sequence[str]) -> list[str]:
@@ -99,21 +96,94 @@ def videos_in(inputs: Sequence[str]) -> list[str]:
 
 
 def rendered(format_name: str, results: Results, external_data: Mapping[str, Any] | None = None) -> str:
-    """The text of a file in one of ``FORMATS``; times in seconds with three decimals, scores with six."""
-    if format_name == "json":
-        return _activitynet(results, external_data or {})
-    rows = [
-        {"video_id": writable_text(video_id), **_rounded(found)}
-        for video_id, detections in results.items()
-        for found in detections
+    """The text of a file in one of ``FORMATS`` that needs to know nothing of the videos but their names."""
+    videos = [FoundVideo(name=name, detections=detections) for name, detections in results.items()]
+    return rendered_videos(format_name, videos, Place(made_by=external_data or {}))
+
+
+def texts(
+    format_name: str, videos: Sequence[FoundVideo], target: Path | None, *, made_by: Mapping[str, Any] | None = None
+) -> list[tuple[Path | None, str]]:
+    """The text for a file in one of ``FORMATS``, and that of the second file that some need beside it, with their places.
+
+    Args:
+        format_name: of ``FORMATS``.
+        videos: what was found.
+        target: where the file will lie; None: nowhere, and there is no second one.
+        made_by: all that made the results.
+
+    Raises:
+        FormatError: the format cannot hold these detections.
+    """
+    made = [(target, rendered_videos(format_name, videos, Place(target=target, made_by=made_by or {})))]
+    companion = FORMATS[format_name].companion
+    beside = companion_of(format_name, target) if target else None
+    return [*made, (beside, companion[1](videos))] if companion and beside else made
+
+
+def file_names(names: Sequence[str], ending: str, *, limit: int = NAME_BYTES) -> list[str]:
+    """A file's name for each of some names, which may hold anything; no two alike, also where no case is told apart."""
+    taken: set[str] = set()
+    made = []
+    for name in names:
+        stem, number = safe_name(name, limit=limit) or "video", 1
+        candidate = stem
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{stem}_{number}"
+        taken.add(candidate.casefold())
+        made.append(candidate + ending)
+    return made
+
+
+def safe_name(text: str, *, limit: int) -> str:
+    """Text as part of a file's name on any system: at most ``limit`` bytes, and nothing that leads elsewhere."""
+    kept = re.sub(r'[\s<>:"/\\|?*]+', "-", "".join(c if c.isprintable() else " " for c in writable_text(text).strip()))
+    return kept.encode()[:limit].decode(errors="ignore").strip("-. ")
+
+
+def check_holds(format_name: str, count: int) -> None:
+    """Find out before hours of work that a format holds one video a file.
+
+    Raises:
+        FormatError: there are more.
+    """
+    if format_name in FORMATS and count:
+        check(format_name, [FoundVideo(name="", detections=())] * count)
+
+
+def frame_notes(format_name: str, videos: Sequence[FoundVideo]) -> list[str]:
+    """Sentences on videos whose frames a format cannot number as they are."""
+    if format_name not in FORMATS or not FORMATS[format_name].counts_frames:
+        return []
+    return [
+        f"{printable_name(video.name)} shows its frames at uneven times, and {format_name} numbers them evenly, "
+        f"{float(video.known_rate):g} a second: they fit a copy with an even rate (ffmpeg -i IN -fps_mode cfr OUT.mp4)"
+        for video in videos
+        if video.rate_varies
     ]
-    if format_name == "jsonl":
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "video_id": as_cell(row["video_id"]), "label": as_cell(row["label"])} for row in rows)
-    return text.getvalue()
+
+
+def found_videos(results: Mapping[str, VideoResult]) -> list[FoundVideo]:
+    """What was just found, as files have it."""
+    return [
+        FoundVideo(
+            name=name,
+            detections=result.detections,
+            path=result.path,
+            file=result.path.name,
+            duration_s=result.video.duration_s,
+            rate=rate_of(result.video),
+            size=(result.video.width, result.video.height),
+            rate_varies=result.video.is_variable_rate,
+        )
+        for name, result in results.items()
+    ]
+
+
+def rate_of(info: VideoInfo) -> Fraction:
+    """A video's frames a second: 30000/1001 where that is meant; of a rate that varies, the average."""
+    return Fraction(native_rate(info)).limit_denominator(1001)
 
 
 def pieces(
@@ -126,36 +196,14 @@ def pieces(
         for video_id, detections in results:
             yield rendered(format_name, {video_id: detections}).removeprefix(heading)
         return
-    before, after = _activitynet({}, external_data or {}).split('"results": {}', 1)  # the version alone is before it
+    before, after = rendered("json", {}, external_data).split('"results": {}', 1)  # the version alone is before it
     yield before + '"results": {'
     ending = "}"
     for index, (video_id, detections) in enumerate(results):
-        whole = _activitynet({video_id: detections}, {})
+        whole = rendered("json", {video_id: detections})
         yield ("," if index else "") + "\n" + whole[whole.index("{\n  ") + 2 : whole.rindex("\n },")]
         ending = "\n }"
     yield ending + after
-
-
-def _activitynet(results: Results, external_data: Mapping[str, Any]) -> str:
-    """ActivityNet's results form."""
-    by_video = {
-        writable_text(video_id): [
-            {"label": row["label"], "score": row["score"], "segment": [row["start_s"], row["end_s"]]}
-            for row in map(_rounded, detections)
-        ]
-        for video_id, detections in results.items()
-    }
-    document = {"version": f"tal-run {version('tal-run')}", "results": by_video, "external_data": dict(external_data)}
-    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-
-
-def _rounded(found: Detection) -> dict[str, Any]:
-    return {
-        "label": writable_text(found.label),
-        "start_s": round(found.start_s, 3),
-        "end_s": round(found.end_s, 3),
-        "score": round(found.score, 6),
-    }
 
 
 def external_data(
@@ -211,6 +259,9 @@ def video_card(result: VideoResult, *, curves: bool = False) -> dict[str, Any]:
         "sha256": digest,
         "duration_s": round(info.duration_s, 3),
         "frames": info.frame_count,
+        "fps": str(rate_of(info)),
+        **({"fps_varies": True} if info.is_variable_rate else {}),
+        "size": [info.width, info.height],
         "decoder": result.decoder,
         "notes": list(result.notes),
         **(_over_time(result) if curves else {}),

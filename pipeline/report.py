@@ -14,6 +14,7 @@ import mimetypes
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +52,9 @@ class ReportVideo:
         boundaries_s: where ActionBytes meet, seconds [B].
         notes: sentences on it.
         trouble: why there is no video to play, where ``path`` is None.
+        file: its file's name, as what made the detections says.
+        rate: frames a second, as that says; None: it does not.
+        size: width and height, likewise.
     """
 
     name: str
@@ -62,6 +66,9 @@ class ReportVideo:
     boundaries_s: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     notes: Sequence[str] = ()
     trouble: str = "There is no video to play: where it lies is not known."
+    file: str = ""
+    rate: Fraction | None = None
+    size: tuple[int, int] | None = None
 
 
 def of_results(results: Mapping[str, VideoResult]) -> list[ReportVideo]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tal_run.eval.detections import read_detections
 from tal_run.eval.protocols import EvaluationError
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.video import MAX_FPS
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
 from tal_run.models import Detection
@@ -52,13 +55,15 @@ class Found:
 
     Attributes:
         videos: for the page.
-        made_by: ``external_data`` of the one file that was read; empty of several.
+        made_by: ``external_data`` of the one file that was read, without scores over time; empty of several.
+        whole: all that the files say of themselves, as one: what each says of its videos, and the rest by file.
         backbone: the network's name, where it is the same for all.
         notes: files that could not be read, true videos without detections.
     """
 
     videos: list[ReportVideo]
     made_by: Mapping[str, Any]
+    whole: Mapping[str, Any]
     backbone: str
     notes: list[str]
 
@@ -68,6 +73,7 @@ def gather(
     *,
     videos: Sequence[str | os.PathLike[str]] = (),
     truth: GroundTruth | None = None,
+    verify: bool = True,
     hook: Hook = ignore_progress,
 ) -> Found:
     """What lies in files of detections, and in folders of such files, with the videos and the truth that belong to it.
@@ -76,6 +82,7 @@ def gather(
         inputs: files, and folders that are searched with all below them.
         videos: where the videos lie, files or folders; without, beside the detections.
         truth: what is annotated.
+        verify: read the videos, to see whether they are those that the detections were made of.
         hook: told of files.
 
     Raises:
@@ -83,14 +90,14 @@ def gather(
         OutputError: a video that was given is not there.
     """
     places = _Places(videos)
-    listed, notes, cards = [], list[str](), list[Mapping[str, Any]]()
+    listed, notes, cards = [], list[str](), dict[Path, Mapping[str, Any]]()
     files = list(_files(inputs))
     for number, (path, is_given) in enumerate(files):
         hook(STEP, completed=number, total=len(files))
         try:
             card = _card(path)
             listed += _listed(path, card)
-            cards.append(card)
+            cards[path] = card
         except EvaluationError as error:
             if is_given:
                 raise
@@ -103,18 +110,20 @@ def gather(
     shown = []
     for name, entry in zip(names, listed, strict=True):
         true = by_video.get(entry.name)
+        place = places.find(entry, alone=len(listed) == 1)
         shown.append(
-            _shown(name, entry, true.instances if true else (), true.duration_s if true else None, places, len(listed))
+            _shown(name, entry, true.instances if true else (), true.duration_s if true else None, place, verify=verify)
         )
     if truth and not any(entry.name in by_video for entry in listed):
         notes.append(
             f"the ground truth says nothing of these videos: it names {', '.join(list(by_video)[:3])}, "
             f"the detections {', '.join(entry.name for entry in listed[:3])}"
         )
-    backbones = {_text(_part(card, "backbone").get("name")) for card in cards}
+    backbones = {_text(_part(card, "backbone").get("name")) for card in cards.values()}
     return Found(
         videos=shown,
-        made_by=_without_curves(cards[0]) if len(cards) == 1 else {},
+        made_by=_without_curves(next(iter(cards.values()))) if len(cards) == 1 else {},
+        whole=_joined(cards, names, listed),
         backbone=backbones.pop() if len(backbones) == 1 else "",
         notes=notes,
     )
@@ -189,12 +198,11 @@ def _named(listed: Sequence[_Listed]) -> list[str]:
 
 
 def _shown(
-    name: str, entry: _Listed, truth: Sequence[Instance], duration_s: float | None, places: _Places, many: int
+    name: str, entry: _Listed, truth: Sequence[Instance], duration_s: float | None, path: Path | None, *, verify: bool
 ) -> ReportVideo:
-    path = places.find(entry, alone=many == 1)
     known_s = _number(entry.card.get("duration_s")) or duration_s
     notes = [text for note in _list(entry.card.get("notes"))[:20] if (text := _text(note))]
-    if path is not None:
+    if path is not None and verify:
         wanted = _text(entry.card.get("sha256"))
         if wanted and wanted != _digest(path):
             notes.append(f"{path.name} is not the file that these detections were made of (its sha256 is another one)")
@@ -210,6 +218,9 @@ def _shown(
         boundaries_s=_boundaries(entry.card),
         notes=notes,
         trouble=f"There is no video to play: {entry.name} was not found beside {entry.source.name}; --video says where it lies",
+        file=Path(_text(entry.card.get("file"))).name,
+        rate=_rate(entry.card.get("fps")),
+        size=_size(entry.card.get("size")),
     )
 
 
@@ -287,6 +298,29 @@ def _number(value: object) -> float | None:
     """A length in seconds."""
     is_one = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= LONGEST_S
     return float(value) if is_one else None  # type: ignore[arg-type]
+
+
+def _rate(value: object) -> Fraction | None:
+    """Frames a second, such as 30000/1001."""
+    if not re.fullmatch(r"\d{1,7}(/[1-9]\d{0,6})?", _text(value)):
+        return None
+    rate = Fraction(_text(value))
+    return rate if 0 < rate <= MAX_FPS else None
+
+
+def _size(value: object) -> tuple[int, int] | None:
+    """Width and height in pixels."""
+    sides = [side for side in _list(value) if type(side) is int and 0 < side < 1 << 16]
+    return (sides[0], sides[1]) if len(sides) == len(_list(value)) == 2 else None
+
+
+def _joined(cards: Mapping[Path, Mapping[str, Any]], names: Sequence[str], listed: Sequence[_Listed]) -> Mapping[str, Any]:
+    """What several files say of themselves, as one; what a single one says, as it is."""
+    if len(cards) == 1:
+        return next(iter(cards.values()))
+    said = {path.name: {key: value for key, value in card.items() if key != "videos"} for path, card in cards.items()}
+    videos = {name: entry.card for name, entry in zip(names, listed, strict=True) if entry.card}
+    return {"sources": {name: card for name, card in said.items() if card}, "videos": videos}
 
 
 def _curves(card: Mapping[str, Any]) -> dict[str, Curve]:

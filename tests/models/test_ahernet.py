@@ -19,6 +19,7 @@ from tal_run.extractors.features import FeatureNeeds  # noqa: E402
 from tal_run.models.ahernet import (  # noqa: E402
     AUTHORS_CODE,
     HEAD,
+    KINETICS,
     adversarial_losses,
     best_anchors,
     decode,
@@ -154,6 +155,24 @@ def test_layers_have_the_cells_of_their_anchors() -> None:
     assert network.segment_logits(torch.randn(2, 5, 256)).shape == (2, 8, 2)
 
 
+def test_layers_begin_as_in_the_authors_code() -> None:
+    """Uniform between -+ sqrt(6 / (inputs + outputs of a weight)) in all layers but the transfer, which is the identity."""
+    network, layers = a_network(replace(TINY, stem=(64, 64), widths=(64,) * 4)), 0
+    for name, module in network.named_modules():
+        if isinstance(module, (torch.nn.Conv1d, torch.nn.Linear)):
+            assert not module.bias.any(), name  # type: ignore[union-attr]
+            weight = module.weight.detach()
+            if "transfer" in name:
+                assert torch.equal(weight, torch.eye(len(weight))), name
+                continue
+            bound = math.sqrt(6 / ((weight.shape[0] + weight.shape[1]) * (weight[0, 0].numel())))
+            assert weight.abs().max() <= bound, name
+            assert weight.abs().max() > 0.95 * bound, name  # of two hundred at least
+            assert float(weight.std()) == pytest.approx(bound / math.sqrt(3), rel=0.15), name
+            layers += 1
+    assert layers == 2 + 4 * 5 + 4  # stem; convolution, W_regv and three heads a layer; generators
+
+
 def test_what_heads_say_of_a_cell_stands_where_its_anchors_stand() -> None:
     """A convolution of width 3 at a cell sees that cell and its neighbours; channels are ratio by ratio."""
     network = a_network()
@@ -255,6 +274,21 @@ def test_synthetic_videos_are_context_moment_context() -> None:
     assert len(there.unique(dim=0)) == 1
 
 
+def test_context_is_of_the_sign_of_features() -> None:
+    """No feature of a rectifier is below 0; were any of context, D could tell it by that."""
+    moments = torch.randn(20, DIM, 16)
+    network, free = a_network(), a_network(replace(TINY, context_activation="none"))
+    rectified, signed = moments.relu(), network.state_dict()
+    for context in (network.before(rectified), network.after(rectified)):
+        assert context.min() == 0
+        assert (context > 0).float().mean() > 0.1
+    assert network.synthesize(rectified)[0].min() == 0
+    free.load_state_dict(signed)
+    for own, other in ((network.before, free.before), (network.after, free.after)):
+        assert other(moments).min() < 0  # features that can be negative have such context
+        assert torch.equal(own(moments), other(moments).relu())
+
+
 def test_ahernet_m_sees_the_moment_and_nothing_else() -> None:
     network = a_network(replace(TINY, variant="M")).train()
     moments = torch.randn(3, DIM, 16)
@@ -314,6 +348,18 @@ def test_matching_on_a_video_made_for_it() -> None:
     assert not iou.any()
 
 
+def test_what_an_anchor_has_outside_the_video_does_not_count_against_it() -> None:
+    """The anchors of the last layer take in the whole video; cut there, each overlaps all of it exactly, the rest by less."""
+    config = AherNetConfig()
+    iou, closest, _ = match([[0.0, 1.0]], [0], config=config)
+    assert iou[254] == pytest.approx(np.ones(3))
+    assert closest[254] == pytest.approx(np.array([[0.5, 1.0]] * 3))
+    assert anchors(config)[254, :, 1] == pytest.approx([1, 2 ** (1 / 3), 2 ** (2 / 3)])  # Eq. 3 is as it was
+    assert iou[:254].max() == pytest.approx(0.25 + 2 ** (2 / 3) / 4)  # a half, less the part of it before the video
+    # from the start on: the first cell of two, by its widest anchor 0.25 -+ 0.397, covers [0, 0.647] of it
+    assert match([[0.0, 0.647]], [0], config=config)[0][252, 2] == pytest.approx(1, abs=1e-3)
+
+
 @st.composite
 def instances(draw: st.DrawFn) -> tuple[Array, list[int]]:
     spans = draw(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.02, 0.9)), min_size=1, max_size=4))
@@ -328,7 +374,7 @@ def test_matching_is_the_plain_loop(video: tuple[Array, list[int]]) -> None:
     for cell, of_cell in enumerate(anchors(TINY)):
         best = (-1.0, -1)
         for ratio, (center, width) in enumerate(of_cell):
-            overlaps = [slow_iou((center - width / 2, center + width / 2), instance) for instance in borders.tolist()]
+            overlaps = [slow_iou(cut_to_the_video(center, width), instance) for instance in borders.tolist()]
             nearest = max(range(len(kinds)), key=lambda m: overlaps[m] - 1e-6 * abs(center - borders[m].mean()))
             assert iou[cell, ratio] == pytest.approx(max(overlaps), abs=1e-9)
             start, end = borders[nearest]
@@ -337,6 +383,10 @@ def test_matching_is_the_plain_loop(video: tuple[Array, list[int]]) -> None:
             if best == (iou[cell, ratio], -ratio):
                 expected = kinds[nearest]
         assert classes[cell] == expected
+
+
+def cut_to_the_video(center: float, width: float) -> tuple[float, float]:
+    return max(0.0, center - width / 2), min(1.0, center + width / 2)
 
 
 def slow_iou(a: tuple[float, float], b: list[float]) -> float:
@@ -385,7 +435,10 @@ def slow_losses(outputs: Any, batch: Batch, config: AherNetConfig) -> dict[str, 
                 d_c, d_w = judged["offsets"][cell, ratio].tolist()
                 moved = (m_c + config.alpha_center * m_w * d_c, m_w * math.exp(config.alpha_width * d_w))
                 if iou[cell, ratio] > config.foreground_iou:
-                    far = [abs(a - b) for a, b in zip(moved, closest[cell, ratio], strict=True)]
+                    g_c, g_w = closest[cell, ratio]
+                    encoded = ((g_c - m_c) / m_w / config.alpha_center, math.log(g_w / m_w) / config.alpha_width)
+                    pairs = {"refined": (moved, (g_c, g_w)), "encoded": ((d_c, d_w), encoded)}[config.offset_loss]
+                    far = [abs(a - b) for a, b in zip(*pairs, strict=True)]
                     note(prefix + "offset", sum(0.5 * x**2 if x < 1 else x - 0.5 for x in far))
                 y = 1 / (1 + math.exp(-float(judged["overlaps"][cell, ratio])))
                 note(prefix + "overlap", (y - iou[cell, ratio]) ** 2)
@@ -424,6 +477,8 @@ def slow_losses(outputs: Any, batch: Batch, config: AherNetConfig) -> dict[str, 
         {"class_cells": "foreground", "foreground_iou": 0.5},
         {"moment_classes": (2, 3)},
         {"alpha_center": 0.1, "alpha_width": 0.3},
+        {"offset_loss": "refined"},
+        {"offset_loss": "encoded", "foreground_iou": 0.5},
     ],
 )
 def test_losses_are_those_of_the_plain_loops(changes: dict[str, Any]) -> None:
@@ -440,6 +495,8 @@ def test_losses_are_those_of_the_plain_loops(changes: dict[str, Any]) -> None:
 
 def test_gradients_are_finite_and_reach_every_weight() -> None:
     network, batch = a_network().train(), a_batch()
+    for layer in network.layers:
+        torch.nn.init.normal_(layer.segment.bias)  # type: ignore[union-attr, arg-type]  # none of 0 teaches its transfer
     sum(loss(outputs_of(network, batch), batch, config=TINY).values()).backward()
     for name, weight in network.named_parameters():
         assert weight.grad is not None, name
@@ -569,6 +626,48 @@ LEARNT_BY: dict[str, list[tuple[set[str], set[str]]]] = {
 }
 
 
+CODE_LEARNS_BY: dict[str, list[tuple[set[str], set[str]]]] = {
+    "full": [
+        ({"network", "W"}, {"segment"}),
+        ({"network", "theta"}, {"classification"}),
+        ({"network", "heads"}, {"offset", "overlap"}),
+        ({"G"}, {"synthetic_classification", "synthetic_offset", "synthetic_overlap"}),
+        ({"D"}, {"discriminator"}),
+        ({"G"}, {"generator"}),
+        ({"G"}, {"generator"}),
+        ({"network"}, {"synthetic_classification"}),
+        ({"network", "heads"}, {"synthetic_offset", "synthetic_overlap"}),
+    ],
+    "star": [({"network", "theta", "W"}, {"classification"}), ({"network", "heads"}, {"offset", "overlap"})],
+}
+
+
+@pytest.mark.parametrize("variant", CODE_LEARNS_BY)
+def test_the_authors_code_lessens_one_loss_after_the_other(variant: Any) -> None:
+    config = replace(TINY, variant=variant, foreground_iou=0.5, updates=AUTHORS_CODE.updates, generator_steps=2)
+    network, batch = a_network(config).train(), a_batch()
+    updates = steps(network, config)
+    assert [set(update.minimizes) for update in updates] == [names for _, names in CODE_LEARNS_BY[variant]]
+    for update, (parts, _) in zip(updates, CODE_LEARNS_BY[variant], strict=True):
+        assert changed_by(network, update, batch, config) == parts
+    adversarial = [update.optimizer.param_groups[0]["betas"][0] == 0.5 for update in updates]
+    assert adversarial == ["generator" in names or "discriminator" in names for _, names in CODE_LEARNS_BY[variant]]
+
+
+def test_with_an_adam_of_its_own_the_weight_of_a_loss_is_without_effect() -> None:
+    """Adam takes steps of one size whatever the scale: the code's weight for L_cls says nothing of what it is worth here."""
+    after = []
+    for weight in (2.0, 510.0):
+        for updates in ("code", "algorithm"):
+            config = replace(TINY, variant="star", updates=updates, classification_weight=weight)  # type: ignore[arg-type]
+            network = a_network(config)
+            for _ in range(2):
+                update_all(HEAD, network, steps(network, config), a_batch(), config=config)
+            after.append(network.stem[0].weight.detach())  # type: ignore[index, union-attr]
+    assert torch.allclose(after[0], after[2], atol=1e-5)
+    assert not torch.allclose(after[1], after[3], atol=1e-3)
+
+
 @pytest.mark.parametrize("variant", LEARNT_BY)
 def test_each_run_learns_what_it_learns_from_what_it_has(variant: Any) -> None:
     """Lines 3, 4 and 6 of Algorithm 1, and what Sections 4.3 and 4.4 leave of them: everything else stays as it is."""
@@ -606,6 +705,16 @@ def test_the_authors_code_steps_its_generators_twice_and_slows_down_sooner() -> 
     assert rates == pytest.approx([3e-3, 3e-3, 3e-4, 3e-4, 3e-5])
 
 
+@pytest.mark.parametrize(("config", "every"), [(AherNetConfig(), 5000), (KINETICS, 15_000)])
+def test_the_rate_falls_by_a_tenth_as_often_as_the_paper_says(config: AherNetConfig, every: int) -> None:
+    schedule = steps(a_network(), replace(config, learning_rate=1.0))[0].schedule
+    rates = {}
+    for iteration in (every - 1, every, 2 * every):
+        schedule.last_epoch = iteration  # type: ignore[attr-defined]
+        rates[iteration] = schedule._get_closed_form_lr()[0]  # type: ignore[attr-defined]
+    assert list(rates.values()) == pytest.approx([1.0, 0.9, 0.81])
+
+
 def test_foregrounds_are_cut_out_as_moments() -> None:
     video = replace(
         made(1, (0,), seed=0)[0],
@@ -637,7 +746,8 @@ def test_an_alternation_learns_from_all_three_kinds() -> None:
     assert reported.keys() >= {name for update in updates for name in update.minimizes}
     assert all(math.isfinite(value) for value in reported.values())
     still = {name for name, weight in network.state_dict().items() if torch.equal(weight, before[name])}
-    assert all(".offset." in name for name in still)  # of layers without foreground
+    # layers without foreground have no offsets to learn; the last one, all of the video, no background while there is action
+    assert all(".offset." in name or name.startswith("layers.3.critic") for name in still)
 
 
 def test_a_pretrained_model_gives_its_convolutions_and_keeps_its_classes() -> None:
@@ -728,7 +838,7 @@ def test_the_best_anchor_is_foreground_where_it_is_asked_for() -> None:
 
 def overlaps_of(borders: Array) -> list[list[float]]:
     default = anchors(TINY).reshape(-1, 2)
-    return [[slow_iou((c - w / 2, c + w / 2), instance) for c, w in default] for instance in borders.tolist()]
+    return [[slow_iou(cut_to_the_video(c, w), instance) for c, w in default] for instance in borders.tolist()]
 
 
 def test_ahernet_a_minus_learns_context_before_all_else() -> None:

@@ -26,6 +26,7 @@ from tal_run.models.autoloc import (  # noqa: E402
     gated_scores,
     inflated,
     inner_loss,
+    lengths_of,
     localization_loss,
     oic_loss,
     oic_selection,
@@ -249,8 +250,14 @@ class TestBoundaries:
         assert outer.isfinite().all()
 
 
-def slow_selection(cas: np.ndarray, inner: np.ndarray, outer: np.ndarray, config: AutoLocConfig) -> list[tuple[int, float]]:
-    """The OIC layer as 4.3 tells it, snippet by snippet."""
+def slow_selection(
+    cas: np.ndarray,
+    inner: np.ndarray,
+    outer: np.ndarray,
+    config: AutoLocConfig,
+    length: tuple[float, float] | None = None,
+) -> list[tuple[int, float]]:
+    """The OIC layer as 4.3 tells it, snippet by snippet; with lengths, as the authors' code chooses anchors."""
     beyond, kept = np.concatenate([[0.0], cas, [0.0]]), []
     for position in range(len(cas)):
         if cas[position] < config.min_activation:
@@ -259,7 +266,11 @@ def slow_selection(cas: np.ndarray, inner: np.ndarray, outer: np.ndarray, config
         for anchor in range(inner.shape[1]):
             around, inside = slow_parts(beyond, inner[position, anchor] + 1, outer[position, anchor] + 1)
             losses.append((around if config.objective == "oic" else 0.0) - inside)
-        best = min(range(len(losses)), key=losses.__getitem__)
+        worth = [1 - loss for loss in losses]
+        if length is not None:
+            spans = inner[position, :, 1] - inner[position, :, 0] + 1
+            worth = [w * math.exp(-(((span - length[0]) / length[1]) ** 2) / 2) for w, span in zip(worth, spans, strict=True)]
+        best = max(range(len(losses)), key=worth.__getitem__)
         if losses[best] <= config.max_loss:
             kept.append((position * inner.shape[1] + best, losses[best]))
     if not kept:
@@ -315,6 +326,43 @@ class TestSelection:
         expected = slow_selection(cas, inner.numpy(), outer.numpy(), config)
         assert losses.tolist() == pytest.approx([loss for _, loss in expected])
         assert indices.tolist() == [index for index, _ in expected]
+
+    @PATIENT
+    @given(st.integers(0, 10_000), st.floats(1, 12), st.floats(0.5, 4))
+    def test_with_lengths_it_is_the_slow_one_too(self, seed: int, mean: float, spread: float) -> None:
+        dice = np.random.default_rng(seed)
+        config = replace(CONFIG, max_loss=-0.1, anchors=(2, 5, 9))
+        cas = np.where(dice.random(25) < 0.4, 0.0, dice.uniform(0, 1, 25))
+        inner, outer = segments_of(torch.from_numpy(dice.normal(0, 0.3, (25, 3, 2))), config=config)
+        indices, losses = select(torch.from_numpy(cas), inner, outer, config=config, length=(mean, spread))
+        expected = slow_selection(cas, inner.numpy(), outer.numpy(), config, (mean, spread))
+        assert losses.tolist() == pytest.approx([loss for _, loss in expected])
+        assert indices.tolist() == [index for index, _ in expected]
+
+    def test_lengths_choose_among_anchors_and_hardly_any_spread_leaves_one_choice(self) -> None:
+        """On a plateau of 8, the anchor of 8 has the least loss; a class whose actions last 4 takes that of 4."""
+        cas = torch.zeros(40, 1)
+        cas[10:18] = 1.0
+        offsets = torch.zeros(40, 2, 2)
+        plain = AutoLocConfig(anchors=(3, 7), max_loss=0.0)  # from x1 to x2 inclusive: 4 and 8 snippets
+
+        def found(config: AutoLocConfig) -> set[int]:
+            inner, outer = segments_of(offsets, config=config)
+            length = config.lengths[0] if config.lengths else None
+            indices, _ = select(cas[:, 0], inner, outer, config=config, length=length)
+            return {int(index) % 2 for index in indices[:1]}
+
+        assert found(plain) == found(replace(plain, lengths=((8.0, 100.0),))) == {1}
+        assert found(replace(plain, lengths=((4.0, 0.5),))) == {0}
+        # what the branch learns and what is decoded go by them as well
+        assert localization_loss(cas, offsets, [0], config=plain) < localization_loss(
+            cas, offsets, [0], config=replace(plain, lengths=((4.0, 0.5),))
+        )
+
+    def test_lengths_are_each_classs_own_or_everybodys(self) -> None:
+        fitted = lengths_of([2.0, 4.0, 10.0, 10.0, 7.0], [0, 0, 1, 1, 2], num_classes=4)
+        everybody = (6.6, float(np.std([2, 4, 10, 10, 7])))
+        assert fitted == ((3.0, 1.0), (10.0, 0.5), pytest.approx(everybody), pytest.approx(everybody))
 
     def test_nothing_active_nothing_kept(self) -> None:
         inner, outer = segments_of(torch.zeros(10, 6, 2), config=CONFIG)

@@ -147,6 +147,7 @@ CASES = {
             width=32,
             new_learning_rate=0.1,
             iterations=100,
+            proposal_until=1.0,
             batch_size=4,
         ),
         action=scnn_action,

@@ -19,6 +19,7 @@ from tal_run.extractors.starter_network import StarterConfig, StarterNetwork  # 
 from tal_run.models.head import Batch, TrainingVideo, make_batch, to_arrays  # noqa: E402
 from tal_run.models.postprocess import tiou  # noqa: E402
 from tal_run.models.scnn import (  # noqa: E402
+    AUTHORS_CODE,
     HEAD,
     UNUSED,
     LabelledVideo,
@@ -100,6 +101,21 @@ def test_the_trunk_is_an_argument() -> None:
     assert SegmentNetwork(rows, outputs=2)(rows.embed(torch.rand(3, 7, 6))).shape == (3, 2)
 
 
+def test_an_untrained_trunk_passes_on_what_it_sees_in_full() -> None:
+    """Else a new fc8, whose weights begin at 0.01, gets next to no signal, and the trunk next to no gradient, for hundreds of
+    iterations: with PyTorch's own weights the vectors are a fiftieth of the rows."""
+    torch.manual_seed(0)
+    rows = torch.randn(64, 8, 100).relu()
+    trunk = SequenceTrunk(100, steps=8, width=32)
+    vectors = trunk(trunk.embed(rows))
+    assert 0.3 < (vectors.detach().square().mean() / rows.square().mean()).item() < 6
+    vectors.sum().backward()
+    first, last = (layer.weight.grad for layer in (trunk.row, trunk.dense))
+    assert first is not None
+    assert last is not None
+    assert 0.2 < (first.square().mean().sqrt() / last.square().mean().sqrt()).item() < 5
+
+
 def test_c3d_sees_the_centre_of_the_frames_less_the_mean_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
@@ -127,6 +143,9 @@ def test_augmentation_cuts_and_mirrors() -> None:
         assert steps_seen in ({1}, {-1})
         firsts.add(steps_seen.pop())
     assert firsts == {1, -1}
+    many = augment(frames.expand(30, -1, -1, -1, -1), generator=generator)  # each by itself, its frames alike
+    assert torch.equal(many[:, 0], many[:, 1])
+    assert len({tuple(clip[0, 0, :2, 0].tolist()) for clip in many}) > 10
 
 
 # ---- 3.2 training sets ----
@@ -394,6 +413,7 @@ FAST = ScnnConfig(
     segment_steps=8,
     width=48,
     iterations=60,
+    proposal_until=1.0,
     decay_every=1000,
     new_learning_rate=0.03,
     batch_size=4,
@@ -494,7 +514,7 @@ def test_a_batch_without_actions_has_losses_and_gradients() -> None:
 
 
 def test_the_localization_network_is_the_classification_network_until_its_turn() -> None:
-    config = replace(FAST, iterations=10, classification_share=0.4, decay_every=3)
+    config = replace(FAST, iterations=10, classification_share=0.4, decay_every=3, proposal_until=0.7)
     network = scnn_on_features(6, 2, config=config)
     proposal, classification, localization = steps(network, config)
     assert localization.minimizes == ("classification", "overlap")
@@ -505,18 +525,61 @@ def test_the_localization_network_is_the_classification_network_until_its_turn()
             step.optimizer.step()
             step.schedule.step()
     first = config.new_learning_rate
-    assert [rate[0] for rate in rates] == pytest.approx([first * 0.1 ** (i // 3) for i in range(10)])
+    assert [rate[0] for rate in rates] == pytest.approx([first * 0.1 ** (i // 3) * (i < 7) for i in range(10)])
     assert [rate[1] for rate in rates] == pytest.approx([first * f for f in (1, 1, 1, 0.5, 0, 0, 0, 0, 0, 0)])
     assert [rate[2] for rate in rates] == pytest.approx([first * f for f in (0, 0, 0, 0, 1, 1, 1, 0.5, 0.5, 0.5)])
 
 
+def test_who_waits_for_its_turn_remembers_nothing_of_before() -> None:
+    """The localization network's solver starts afresh, as the paper's did: its first step is the plain gradient's."""
+    config = replace(FAST, iterations=10, momentum=0.9, weight_decay=0.0)
+    network = scnn_on_features(6, 2, config=config)
+    proposal, _, localization = steps(network, config)
+    weight = network.localization.fc8.weight
+    for iteration in range(6):
+        weight.grad = torch.full_like(weight, 100.0 if iteration < 5 else 1.0)
+        before = weight.detach().clone()
+        localization.optimizer.step()
+        localization.schedule.step()
+        expected = 0.0 if iteration < 5 else config.new_learning_rate
+        assert torch.allclose(before - weight, torch.full_like(weight, expected), atol=1e-6)
+    assert proposal.optimizer.param_groups[0]["lr"] > 0
+
+
+def test_the_papers_lengths_can_be_had_on_features() -> None:
+    """4.2: the proposal network has 30,000 iterations on both data sets; the others 30,000 each, and 20,000."""
+    for whole, until, others in ((60_000, 0.5, 30_000), (40_000, 0.75, 20_000)):
+        config = replace(FAST, iterations=whole, proposal_until=until, decay_every=10**6)
+        learning = [0, 0, 0]
+        factors = [step.schedule.lr_lambdas[0] for step in steps(scnn_on_features(6, 2, config=config), config)]  # type: ignore[attr-defined]
+        for number, factor in enumerate(factors):
+            learning[number] = sum(factor(iteration) > 0 for iteration in range(0, whole, 1000)) * 1000
+        assert learning == [30_000, others, others]
+    assert ScnnConfig().proposal_until * ScnnConfig().iterations == 30_000
+
+
+def test_the_authors_localization_network_slows_down_sooner() -> None:
+    config = replace(AUTHORS_CODE, iterations=40_000, step_frames=1)
+    *_, classification, localization = steps(scnn_on_features(6, 2, config=config), config)
+    of_one, of_other = (step.schedule.lr_lambdas[0] for step in (classification, localization))  # type: ignore[attr-defined]
+    assert [of_one(iteration) for iteration in (0, 5_000, 10_000)] == [1, 1, 0.5]
+    assert [of_other(20_000 + iteration) for iteration in (0, 5_000, 10_000)] == [1, 0.5, 0.25]
+    plain = replace(config, localization_decay_every=None)
+    assert steps(scnn_on_features(6, 2, config=plain), plain)[2].schedule.lr_lambdas[0](25_000) == 1  # type: ignore[attr-defined]
+
+
 def test_trained_trunks_learn_slowly_and_new_ones_fast() -> None:
+    """Biases twice as fast, and without decay."""
     network = StarterNetwork(StarterConfig(classes=3, widths=(8, 8, 8), depths=(1, 1, 1)))
     for trunk, rate in ((StarterTrunk(network), 1e-4), (StarterTrunk(), 1e-2)):
         assert HEAD.config().learning_rate == 1e-4
         scnn = Scnn(2, config=FRAMES, make_trunk=lambda trunk=trunk: trunk)  # type: ignore[misc]
         groups = steps(scnn, FRAMES)[0].optimizer.param_groups
-        assert [group["lr"] for group in groups] == [rate, 1e-2, 0.1]
+        assert [group["lr"] for group in groups] == [rate, 2 * rate, 1e-2, 2e-2, 0.1]
+        assert [group["weight_decay"] for group in groups] == [5e-4, 0, 5e-4, 0, 0]
+        assert [weight is scnn.proposal.fc8.bias for weight in groups[3]["params"]] == [True]
+        known = {id(weight) for group in groups for weight in group["params"]}
+        assert known == {id(weight) for weight in (*scnn.proposal.parameters(), scnn.prior)}
 
 
 def test_samples_are_videos_none_twice() -> None:

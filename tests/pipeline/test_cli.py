@@ -266,7 +266,7 @@ def test_quiet_says_nothing_but_results(video: Path) -> None:
         (["--format", "xml"], "Invalid value for '--format'"),
         (["--word-vectors", "absent.vec", "--query", "elbow duel"], "absent.vec"),
         (["--word-vectors", "absent.vec", "--query", "arm wrestling"], "absent.vec"),
-        (["-o", "found.xml"], "no ending that names a format"),
+        (["-o", "found.xyz"], "no ending that names a format"),
         (["-o", "found"], "no ending that names a format"),
         (["-o", "other.mp4"], "would be overwritten"),
         (["-o", "absent/found.json"], "does not exist"),
@@ -320,7 +320,7 @@ def test_several_files_at_once_and_the_table_beside_them(video: Path, tmp_path: 
 
 
 def test_a_query_that_is_no_utf8_is_written_everywhere(video: Path, tmp_path: Path) -> None:
-    targets = [tmp_path / f"a.{ending}" for ending in outputs.FORMATS]
+    targets = [tmp_path / f"a{form.ending}" for form in outputs.FORMATS.values()]
     query = os.fsdecode(b"arm wrestling \xff")
     options = [word for target in targets for word in ("-o", str(target))]
     assert run("detect", video, "-q", query, *options).exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -146,10 +147,15 @@ class TestTrain:
 
     def test_losses_go_to_tensorboard_if_it_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         arguments = ("--annotations", "truth.json", "--iterations", "3", "--tensorboard", "logs")
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        usual, installed = importlib.util.find_spec, list[str]()
+
+        def find_spec(name: str, package: str | None = None) -> Any:  # torch looks for others by it, which stay as they are
+            return (name if name in installed else None) if name == "tensorboard" else usual(name, package)
+
+        monkeypatch.setattr("importlib.util.find_spec", find_spec)
         result = train(*arguments)
         assert result.exit_code == 2
-        assert "the package tensorboard, which is not installed" in result.stderr
+        assert "the package tensorboard, which is not installed: pip install 'tal-run[tensorboard]'" in result.stderr
         assert not Path("logs").exists()
         rows: list[tuple[str, int]] = []
 
@@ -168,7 +174,7 @@ class TestTrain:
 
         module = ModuleType("torch.utils.tensorboard")
         module.SummaryWriter = Writer  # type: ignore[attr-defined]
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+        installed.append("tensorboard")
         monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
         assert train(*arguments).exit_code == 0
         assert rows == [(f"loss/{name}", n) for n in (1, 2, 3) for name in ("mil", "co_activity")] + [("closed", -1)]

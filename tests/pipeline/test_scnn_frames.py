@@ -105,7 +105,8 @@ class TestStages:
         )
         updates = steps(network, config)
         rates = [[group["lr"] for group in update.optimizer.param_groups] for update in updates]
-        assert rates == [[1e-4 if pretrained else 1e-2, 1e-2]] * 3
+        trunk = 1e-4 if pretrained else 1e-2
+        assert rates == [[trunk, 2 * trunk, 1e-2, 2e-2]] * 3  # biases twice as fast
         for iteration in range(6):
             before = {name: weight.clone() for name, weight in network.state_dict().items()}
             losses = iterate(network, updates, config, rng=dice, iteration=iteration, clips=clips)

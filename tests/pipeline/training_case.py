@@ -39,6 +39,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "width": 32,
         "new_learning_rate": 0.1,
         "iterations": 100,
+        "proposal_until": 1.0,
         "batch_size": 4,
     },
     "ahernet": {
