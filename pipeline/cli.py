@@ -93,7 +93,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("videos", nargs=-1, metavar="VIDEO...")
+@click.argument("videos", nargs=-1, metavar="VIDEO|FOLDER...")
 @click.option(
     "-o",
     "--output",
@@ -121,7 +121,7 @@ def detect(
     data: Path | None,
     **options: Any,
 ) -> None:
-    """Find actions in videos.
+    """Find actions in videos, and in all videos of folders.
 
     Those asked for with --query or, without one, each video's best classes. Prints a table (plain tab-separated rows
     when piped), and writes files with -o. With --features, a trained head looks at stored features instead, of all videos
@@ -149,7 +149,7 @@ def detect(
     if experiment or data:
         raise WrongUse("--experiment and --data go with --features")
     if not videos:
-        raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'VIDEO...'", param_type="argument")
+        raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'VIDEO|FOLDER...'", param_type="argument")
 
     from tal_run.pipeline import outputs
     from tal_run.pipeline import report as page
@@ -157,13 +157,13 @@ def detect(
 
     display = Screen(quiet=options["quiet"], verbose=options["verbose"])
     with errors_as_wrong_use():
-        read = [*videos, *(options[name] for name in ("checkpoint", "word_vectors") if options[name])]
+        paths = _each_once(outputs.videos_in(videos))
+        read = [*paths, *(options[name] for name in ("checkpoint", "word_vectors") if options[name])]
         for target in targets:
             outputs.check_writable(target, inputs=read)
         if len(set(map(os.path.realpath, targets))) < len(targets):
             raise WrongUse("two of the files given with -o are one and the same: give each its own")
         formats = {target: format_name or outputs.format_of(target) for target in targets}
-        paths = _each_once(videos)
         for kind in {*formats.values(), *([format_name] if format_name else [])}:
             outputs.check_holds(kind, len(paths))
         with display.progress() as hook:

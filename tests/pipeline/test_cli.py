@@ -307,6 +307,13 @@ def test_a_disk_that_fills_up_at_the_end_loses_nothing(video: Path, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bout.mp4", "found.json"]
 
 
+def test_a_folder_stands_for_the_videos_in_it(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("detect", tmp_path, "-q", "arm wrestling").stdout.startswith("bout\t")
+    result = run("detect", tmp_path / "empty", "-q", "arm wrestling")
+    assert (result.exit_code, "holds no video" in result.stderr) == (2, True)
+
+
 def test_several_files_at_once_and_the_table_beside_them(video: Path, tmp_path: Path) -> None:
     result = run("detect", video, "-q", "arm wrestling", "-o", tmp_path / "a.json", "-o", tmp_path / "a.html")
     assert result.exit_code == 0
