@@ -161,7 +161,7 @@ class TestDetect:
         result = run("detect", "a.mp4", "--experiment", "wsad-thumos14")
         assert (result.exit_code, "go with --features" in result.stderr) == (2, True)
         result = run("detect")
-        assert (result.exit_code, "Missing argument 'VIDEO...'" in result.stderr) == (2, True)
+        assert (result.exit_code, "Missing argument 'VIDEO|FOLDER...'" in result.stderr) == (2, True)
 
     def test_the_head_of_another_method_is_refused(self) -> None:
         Path("thumos14").mkdir()
