@@ -1008,33 +1008,37 @@ LEARNING = replace(TINY, stem=(32, 32), widths=(32,) * 4, foreground_iou=0.5, ba
 
 
 def test_the_oracle_learns_to_localize_a_step_in_features() -> None:
-    """Its first detections; the whole video would overlap by 0.47 on average."""
+    """Its first detections; the whole video would overlap by 0.47 on average. Of forty videos it learns some by heart."""
     config = replace(LEARNING, variant="star")
-    network = learnt(config, made(40, (0, 1, 2, 3), seed=1), [], iterations=120)
+    network = learnt(config, made(160, (0, 1, 2, 3), seed=1), [], iterations=90)
     right, overlap = first_found(network, made(24, (0, 1, 2, 3), seed=50), config)
     assert right == 1
-    assert overlap > 0.65
+    assert overlap > 0.8
 
 
-def test_offsets_are_learnt_by_themselves_and_hardly_by_where_they_lead() -> None:
-    """What made the paper's tables moves foreground anchors nearer to their instances; Eq. 6 as printed, further away."""
-    unseen, overlaps = made(24, (0, 1, 2, 3), seed=50), []
-    printed = {name: getattr(AS_PRINTED, name) for name in ("offset_loss", "alpha_center", "alpha_width")}
-    for changes in ({}, printed):
+def foreground_overlaps(network: AherNet, videos: list[TrainingVideo], config: AherNetConfig) -> tuple[float, float]:
+    """How much foreground anchors overlap their instances: refined, and as they were."""
+    default, refined_ones, unmoved = torch.from_numpy(anchors(config)), list[float](), list[float]()
+    for video in videos:
+        with torch.no_grad():
+            offsets = network(torch.from_numpy(video.features[None]), torch.tensor([64])).offsets[0].double()
+        chosen = match(video.segments / 64, video.segment_classes, config=config)[0] > config.foreground_iou
+        for kept, offset in ((refined_ones, offsets), (unmoved, torch.zeros_like(offsets))):
+            centers, widths = refined(default, offset, config=config).numpy()[chosen].T
+            spans = np.stack([centers - widths / 2, centers + widths / 2], axis=1).clip(0, 1)
+            kept += tiou(spans, video.segments / 64)[:, 0].tolist()
+    return float(np.mean(refined_ones)), float(np.mean(unmoved))
+
+
+def test_offsets_are_learnt_as_in_the_authors_code_and_not_as_printed() -> None:
+    """Of foreground anchors, by the same training; the numbers at a larger scale are in ``ahernet.py``."""
+    learn, unseen, found = made(160, (0, 1, 2, 3), seed=1), made(24, (0, 1, 2, 3), seed=50), []
+    for changes in ({}, {name: getattr(AS_PRINTED, name) for name in ("offset_loss", "alpha_center", "alpha_width")}):
         config = replace(LEARNING, variant="star", **changes)
-        network, moved, still = learnt(config, made(40, (0, 1, 2, 3), seed=1), [], iterations=120), list[float](), list[float]()
-        for video in unseen:
-            with torch.no_grad():
-                offsets = network(torch.from_numpy(video.features[None]), torch.tensor([64])).offsets[0].double()
-            chosen = match(video.segments / 64, video.segment_classes, config=config)[0] > config.foreground_iou
-            for kept, place in ((moved, offsets), (still, torch.zeros_like(offsets))):
-                centers, widths = refined(torch.from_numpy(anchors(config)), place, config=config).numpy()[chosen].T
-                spans = np.stack([centers - widths / 2, centers + widths / 2], axis=1).clip(0, 1)
-                kept += tiou(spans, video.segments / 64)[:, 0].tolist()
-        overlaps.append((np.mean(moved), np.mean(still)))
-    (by_offsets, before), (as_printed, _) = overlaps
-    assert by_offsets > before + 0.05
-    assert as_printed < by_offsets - 0.05
+        found.append(foreground_overlaps(learnt(config, learn, [], iterations=60), unseen, config))
+    (by_code, unmoved), (as_printed, _) = found
+    assert by_code > unmoved + 0.1
+    assert by_code > as_printed + 0.1
 
 
 def test_classes_of_which_only_moments_were_seen_are_named_in_untrimmed_videos() -> None:
