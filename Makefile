@@ -1,7 +1,7 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
 .PHONY: help install test test-slow lint type format features demo bench bench-made fuzz kill methods starter opencv-cuda word-vectors \
-	reproduce clean
+	reproduce reference docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -109,6 +109,14 @@ word-vectors: install ## Make the shipped word vectors anew
 
 reproduce: install ## Write docs/reproduce.md anew, from pipeline/data/experiments
 	$(BIN)/python -m tal_run.pipeline.experiment_page
+
+reference: install ## Write docs/reference/cli.md anew, from the commands' help
+	$(BIN)/python -m tal_run.pipeline.cli_page
+
+docs: reference reproduce ## Build the documentation as a site in out/site; it needs no network to be read
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --quiet --strict --site-dir '$(OUT)/site'
+	@echo 'open $(OUT)/site/index.html in a browser; with a search: python3 -m http.server --directory $(OUT)/site'
 
 clean: ## Remove everything that was made
 	rm -rf .venv out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

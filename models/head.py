@@ -22,6 +22,7 @@ Conventions that all heads keep:
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -496,7 +497,9 @@ def _from_json(kind: Any, value: Any) -> Any:
         return tuple(_from_json(one, part) for one, part in zip(kinds, parts, strict=True))
     if kind is int and abs(_as(int, value)) > MOST_COUNT:
         raise ValueError(f"{value} is more than anything counts")
-    return float(_as((int, float), value)) if kind is float else _as(kind, value)
+    if kind is float and not math.isfinite(_as((int, float), value)):
+        raise ValueError(f"{value} is no number")
+    return float(value) if kind is float else _as(kind, value)
 
 
 def _as(kind: Any, value: Any) -> Any:

@@ -179,6 +179,7 @@ def train(
 
         head = head_named(head_name)
         config = configured(head, values, iterations=iterations)
+        training.check_target(target)
         chosen, unseen = training_data.ALL, tuple[str, ...]()
         if truth is not None:
             truth, chosen = training_data.to_learn_from(truth, subset)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, get_origin, get_type_hints
 
 from tal_run.extractors.wire import printable
 from tal_run.models.head import Head, _from_json
 from tal_run.pipeline.training_data import TrainingError
+
+LARGEST_BATCH = 100_000  # videos; each takes memory
+# what a number can be, by the ending of its name, where methods have it in common
+USUAL: dict[str, tuple[Callable[[float], bool], str]] = {
+    "learning_rate": (lambda value: value >= 0, "give a rate of 0 or more, such as 0.0001"),
+    "weight_decay": (lambda value: value >= 0, "give 0 or more"),
+    "momentum": (lambda value: 0 <= value < 1, "give 0 or more, below 1"),
+    "max_snippets": (lambda value: value >= 1, "give 1 or more, or none for whole videos"),
+    "batch_size": (lambda value: 1 <= value <= LARGEST_BATCH, f"give 1 to {LARGEST_BATCH:,}"),
+}
 
 
 def configured(
@@ -47,7 +57,17 @@ def configured(
         raise TrainingError(f"{head.name} cannot be configured so: {error}") from error
     if config.iterations < 1:
         raise TrainingError(f"{head.name} is to learn for {config.iterations} iterations: give it one at least")
+    _check_usual(head.name, config)
     return config
+
+
+def _check_usual(name: str, config: Any) -> None:
+    """Refuse what no method can learn with. Raises TrainingError."""
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        for ending, (possible, cure) in USUAL.items():
+            if entry.name.endswith(ending) and isinstance(value, int | float) and not possible(value):
+                raise TrainingError(f"{name}'s {entry.name} cannot be {value:g}: {cure}")
 
 
 def parsed(head: Head[Any], values: Mapping[str, str]) -> dict[str, Any]:
@@ -81,14 +101,14 @@ def _parsed(kind: Any, text: str, what: str) -> Any:
     def one(part: str) -> Any:
         try:
             return None if part.lower() == "none" else json.loads(part, parse_constant=str)
-        except ValueError:
+        except (ValueError, RecursionError):
             return part
 
     many = [one(part.strip()) for part in text.strip("()").split(",") if part.strip()]
     for value in (many,) if get_origin(kind) is tuple else (text, one(text)):
         try:
             parsed = _from_json(kind, value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if not isinstance(parsed, float) or math.isfinite(parsed):
             return parsed

@@ -26,7 +26,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from tal_run.extractors.files import written_whole
+from tal_run.extractors.files import held_alone, remove_parts, written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.wire import printable
 from tal_run.models.head import (
@@ -50,7 +50,7 @@ from tal_run.models.head import (
     save_head,
     update,
 )
-from tal_run.pipeline.outputs import cannot_write, check_writable, is_stream
+from tal_run.pipeline.outputs import OutputError, cannot_write, check_writable, is_stream
 from tal_run.pipeline.training_data import TrainingError, TrainingSet
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 FORMAT = "tal-run training 1"  # the one entry of the metadata
 STEP = "training"
+LONGEST_NAME = 255  # bytes, of all file systems in use
 ENDING = ".training.safetensors"
 # of what a training is, the entries of a head's recipe that say so
 KEPT_AS = {"seed": "seed", "data": "data_sha256", "device": "device", "start": "start_sha256"}
@@ -197,7 +198,7 @@ def train(
     Raises:
         TrainingError, HeadError: the target holds something else, the losses are no numbers any more, or there is too little
             to learn from.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or another process trains into it.
         Interrupted: asked to stop (SIGINT, SIGTERM, SIGHUP); what is done is saved.
     """
     options = options or TrainOptions()
@@ -208,11 +209,13 @@ def train(
     if finished:
         training_file(target).unlink(missing_ok=True)  # cut off before it could be removed
         return finished
-    with torch.random.fork_rng(devices=_generators(device)):
+    with _alone(target), torch.random.fork_rng(devices=_generators(device)):
+        if finished := _finished(target, identity):  # by another, since
+            return finished
         torch.manual_seed(options.seed)
         network = head.new_network(data.needs.dim or 0, len(data.labels), config=config, seed=options.seed).to(device)
         state = _State(head=head, config=config, network=network, device=device, rng=np.random.default_rng(options.seed))
-        resumed = _resume(target, state, identity)
+        resumed = _resume(target, state, identity, videos=len(data.videos))
         saved = _Saved(target, state, data, identity, options)
         if head.begin and not resumed:
             head.begin(network, data.videos, config, start=start, rng=state.rng, hook=hook)
@@ -222,6 +225,25 @@ def train(
         network.eval().requires_grad_(False)
     training_file(target).unlink(missing_ok=True)
     return trained
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Be the only one that trains into a file; what those that were killed had half written is removed.
+
+    Raises:
+        OutputError: somebody else does, or the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            alone = stack.enter_context(held_alone(target))
+        except OSError as error:
+            raise cannot_write(target, error) from error
+        if not alone:
+            raise OutputError(f"another training writes {printable(target)}: let it end, or give another -o")
+        for path in (target, training_file(target)):
+            remove_parts(path)
+        yield
 
 
 def training_file(target: Path) -> Path:
@@ -444,11 +466,29 @@ def _check_same(path: Path, there: Mapping[str, Any], wanted: Mapping[str, Any])
     )
 
 
+def check_target(target: str | os.PathLike[str]) -> None:
+    """Find out before hours of reading that a head could not be written.
+
+    Raises:
+        TrainingError, OutputError: it could not.
+    """
+    target = Path(target)
+    if target.name and len(os.fsencode(training_file(target).name)) > LONGEST_NAME:
+        raise OutputError(f"the name {printable(target.name, limit=40)} is too long for a file: give -o a shorter one")
+    try:
+        if is_stream(target):
+            raise TrainingError(f"{printable(target)} is no file that a head can be kept in: give -o a file name")
+        if target.is_dir():
+            raise OutputError(f"{printable(target)} is a folder: give a file name in it, such as {target / 'head.safetensors'}")
+        check_writable(target)
+        check_writable(training_file(target))
+    except OSError as error:  # a path that is too long
+        raise cannot_write(target, error) from error
+
+
 def _finished(target: Path, identity: Mapping[str, Any]) -> TrainedHead | None:
     """The trained head, if the target holds it already; None: it may be written."""
-    if is_stream(target):
-        raise TrainingError(f"{printable(target)} is no file that a head can be kept in: give -o a file name")
-    check_writable(target)
+    check_target(target)
     if not target.exists():
         return None
     try:
@@ -470,10 +510,9 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _resume(target: Path, state: _State, identity: Mapping[str, Any]) -> bool:
+def _resume(target: Path, state: _State, identity: Mapping[str, Any], *, videos: int) -> bool:
     """Go on where a training was saved, if one was; whether it was."""
     path = training_file(target)
-    check_writable(path)
     if not path.exists():
         return False
     try:
@@ -483,6 +522,8 @@ def _resume(target: Path, state: _State, identity: Mapping[str, Any]) -> bool:
             tensors = {name: torch.from_numpy(file.get_tensor(name)) for name in names}
         _check_same(path, dict(card["identity"]), identity)
         state.restore(tensors, card)
+        if state.mined is not None and (state.mined.ndim != 2 or len(state.mined) != videos):
+            raise ValueError(f"labels of shape {state.mined.shape} for {videos} videos")
     except OSError as error:
         raise TrainingError(f"{printable(path)} cannot be read ({error.strerror or error}): delete it to begin anew") from error
     except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:

@@ -31,7 +31,9 @@ from tal_run.pipeline.training_data import TrainingSet
 
 MODELS = Path(__file__).parents[2] / "models"
 # what all heads rest on; a method's own files begin with its name
-SHARED = ("head.py", "postprocess.py", "thresholds.py")
+SHARED = ("postprocess.py", "thresholds.py")
+# of head.py, what decides what is learnt
+OF_HEAD = ("found", "labelled_videos", "make_batch", "update")
 ALSO = {"wsad": ("wtalc.py",), "autoloc": ("wtalc.py",), "actionbytes": ("wtalc.py",)}
 CLASSES_BY = "activitynet"  # the protocol by which classes are told apart
 NAMED = [name for name, protocol in PROTOCOLS.items() if protocol.labels is None]  # mexaction2 knows two classes of its own
@@ -91,12 +93,15 @@ class Training:
 def sources(head: str) -> str:
     """A digest of the method's code."""
     names = [*SHARED, *ALSO.get(head, ()), *sorted(path.name for path in MODELS.glob(f"{head}*.py"))]
-    return hashlib.sha256("".join(code_of(MODELS / name) for name in names).encode()).hexdigest()[:16]
+    code = [code_of(MODELS / "head.py", only=OF_HEAD), *(code_of(MODELS / name) for name in names)]
+    return hashlib.sha256("".join(code).encode()).hexdigest()[:16]
 
 
-def code_of(path: Path) -> str:
-    """What a module does, without what it says about it."""
+def code_of(path: Path, *, only: Sequence[str] = ()) -> str:
+    """What a module does, or some of its functions, without what it says about it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    if only:
+        tree.body = [node for node in tree.body if getattr(node, "name", None) in only]
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         first = body[0] if body and isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,19 @@ def test_a_count_that_nothing_has_is_a_damaged_head(tmp_path: Path) -> None:
     save_head(path, TrainedHead(head=head, config=config, network=network, labels=LABELS, needs=FeatureNeeds(dim=DIM)))
     with_card(path, lambda card: card["config"]["anchors"].__setitem__(0, 10**30))
     with pytest.raises(HeadError, match="more than anything counts"):
+        load_head(path)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_number_that_is_none_is_a_damaged_head(number: float, tmp_path: Path) -> None:
+    """Scores were NaN, and the sentence was about the file that they went to."""
+    head = head_named("wtalc")
+    config = head.config()
+    network = head.new_network(DIM, len(LABELS), config=config, seed=0).eval()
+    path = tmp_path / "head.safetensors"
+    save_head(path, TrainedHead(head=head, config=config, network=network, labels=LABELS, needs=FeatureNeeds(dim=DIM)))
+    with_card(path, lambda card: card["config"].update(confidence_weight=number))
+    with pytest.raises(HeadError, match=r"(nan|inf) is no number"):
         load_head(path)
 
 

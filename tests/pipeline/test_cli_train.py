@@ -179,6 +179,33 @@ class TestTrain:
         assert train(*arguments).exit_code == 0
         assert rows == [(f"loss/{name}", n) for n in (1, 2, 3) for name in ("mil", "co_activity")] + [("closed", -1)]
 
+    @pytest.mark.parametrize(
+        ("target", "said"),
+        [
+            (".", "is a folder: give a file name in it, such as head.safetensors"),
+            ("/dev/null", "is no file that a head can be kept in"),
+            ("none/head.safetensors", "the folder none does not exist"),
+            ("a" * 300, "too long for a file: give -o a shorter one"),
+            ("a" * 240, "too long for a file: give -o a shorter one"),  # with .training.safetensors
+        ],
+    )
+    def test_where_it_cannot_go_is_said_before_features_are_read(
+        self, target: str, said: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tal_run.pipeline.training_data.read_training_set", lambda *_, **__: pytest.fail("it read"))
+        result = train("--annotations", "truth.json", "-o", target)
+        assert result.exit_code == 2
+        assert re.search(said, result.stderr), result.stderr
+
+    def test_clips_are_learnt_from_where_times_are_not_needed(self) -> None:
+        videos = json.loads(Path("truth.json").read_text())["database"]
+        rows = [f"{name},training,{entry['annotations'][0]['label']},9.0\n" for name, entry in videos.items()]
+        Path("clips.csv").write_text("video_id,subset,label,duration_s\n" + "".join(rows))
+        assert train("--annotations", "clips.csv", "--iterations", "2", "--config", "pairs=0").exit_code == 0
+        refused = train("--annotations", "clips.csv", "-o", "other.safetensors", head="scnn")
+        assert refused.exit_code == 2
+        assert "give it as --moments" in refused.stderr
+
     def test_ctrl_c_saves_and_says_how_to_go_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         arguments = ("--annotations", "truth.json", "--iterations", "20")
         train(*arguments)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from tal_run.extractors.timegrid import Sampling, TimeGrid  # noqa: E402
 from tal_run.models.head import HEADS, HeadError, TrainingVideo, head_named, load_head, make_batch  # noqa: E402
 from tal_run.pipeline import training  # noqa: E402
 from tal_run.pipeline.head_config import configured  # noqa: E402
+from tal_run.pipeline.outputs import OutputError  # noqa: E402
 from tal_run.pipeline.training import (  # noqa: E402
     FORMAT,
     Interrupted,
@@ -189,8 +192,9 @@ class TestGoingOn:
         begin("actionbytes", lesson, data, resumed, iterations=20)
         assert resumed.read_bytes() == straight.read_bytes()
 
+    @pytest.mark.parametrize("damage", ["none", "fewer"])
     def test_a_state_without_the_labels_that_were_mined_is_a_sentence(
-        self, lesson: ModuleType, read: Any, tmp_path: Path
+        self, damage: str, lesson: ModuleType, read: Any, tmp_path: Path
     ) -> None:
         data, target = read("actionbytes"), tmp_path / "head.safetensors"
         with pytest.raises(Killed):
@@ -198,7 +202,9 @@ class TestGoingOn:
         path = training_file(target)
         with safe_open(path, framework="np") as file:
             metadata = file.metadata()
-        save_file({name: value for name, value in load_file(path).items() if name != "mined"}, path, metadata)
+        tensors = load_file(path)
+        mined = tensors.pop("mined")
+        save_file(tensors if damage == "none" else {**tensors, "mined": mined[:-1].copy()}, path, metadata)
         with pytest.raises(TrainingError, match="delete it to begin anew"):
             begin("actionbytes", lesson, data, target, iterations=20)
 
@@ -224,6 +230,49 @@ class TestGoingOn:
         resumed.unlink()
         begin("wtalc", lesson, data, resumed, iterations=20)
         assert resumed.read_bytes() == straight.read_bytes()
+
+    def test_what_a_killed_one_had_half_written_is_removed_and_nothing_else(
+        self, lesson: ModuleType, read: Any, tmp_path: Path
+    ) -> None:
+        data, target, other = read("wtalc"), tmp_path / "head.safetensors", tmp_path / "other.safetensors"
+        for path in (target, training_file(target), other):
+            code = "import os, sys; from tal_run.extractors.files import written_whole\n"
+            code += "with written_whole(sys.argv[1]) as part: part.write_bytes(b'half'); os.kill(os.getpid(), 9)"
+            subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+        assert len(list(tmp_path.glob(".tal-run-*"))) == 3
+        begin("wtalc", lesson, data, target, iterations=3)
+        (left,) = tmp_path.glob(".tal-run-*")
+        begin("wtalc", lesson, data, other, iterations=3)
+        assert not left.exists()
+        assert not list(tmp_path.glob(".tal-run-*"))
+
+    def test_two_at_once_are_one(self, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
+        data, target, alone = read("wtalc"), tmp_path / "head.safetensors", tmp_path / "alone.safetensors"
+        begin("wtalc", lesson, data, alone, iterations=20)
+
+        def another() -> None:
+            with pytest.raises(OutputError, match=r"another training writes .*head\.safetensors: let it end"):
+                begin("wtalc", lesson, data, target, iterations=20)
+
+        begin("wtalc", lesson, data, target, iterations=20, hook=at(7, another))
+        assert target.read_bytes() == alone.read_bytes()
+
+    def test_what_another_made_in_the_meantime_is_not_overwritten(
+        self, lesson: ModuleType, read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data, target, usual = read("wtalc"), tmp_path / "head.safetensors", training.held_alone
+        made = []
+
+        def late(path: Path) -> Any:
+            monkeypatch.setattr(training, "held_alone", usual)
+            begin("wtalc", lesson, data, target, iterations=3)
+            made.append(target.read_bytes())
+            return usual(path)
+
+        monkeypatch.setattr(training, "held_alone", late)
+        with pytest.raises(TrainingError, match="seed 0 instead of 1"):
+            begin("wtalc", lesson, data, target, iterations=3, seed=1)
+        assert made == [target.read_bytes()]
 
     def test_what_is_done_is_not_done_again(self, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
         data, target = read("wtalc"), tmp_path / "head.safetensors"
@@ -345,6 +394,12 @@ class TestConfiguration:
             ({"learning_rate": "Infinity"}, "learning_rate cannot be 'Infinity'"),
             ({"pairs": "9"}, "must have room for 9 pairs"),
             ({"iterations": "0"}, "give it one at least"),
+            ({"learning_rate": "-1"}, "learning_rate cannot be -1: give a rate"),
+            ({"weight_decay": "-1"}, "weight_decay cannot be -1"),
+            ({"max_snippets": "0"}, "max_snippets cannot be 0: give 1 or more"),
+            ({"batch_size": "99999999"}, "batch_size cannot be 1e.08: give 1 to 100,000"),
+            ({"learning_rate": "[" * 100_000}, "learning_rate cannot be"),
+            ({"learning_rate": "9" * 400}, "learning_rate cannot be"),
         ],
     )
     def test_what_cannot_be_is_a_sentence(self, values: dict[str, str], said: str) -> None:
