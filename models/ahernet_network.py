@@ -49,10 +49,10 @@ class AherNetConfig:
         transfer_activation: behind each of them (Table 1: ELU is best).
         context_activation: behind a generator's last layer (code); ``none`` for features that can be below 0.
         moment_fraction: least and largest share of a synthetic video that is the moment (code).
-        alpha_center: alpha_1 of Eq. 5 (code); 1.0 in the paper (4.2), with which offsets are hardly learnt, see ``ahernet.py``.
+        alpha_center: alpha_1 of Eq. 5 (code); 1.0 in the paper (4.2), with which anchors get worse: see ``ahernet.py``.
         alpha_width: alpha_2 of Eq. 5, likewise.
         offset_loss: what L_of compares: the offsets with those that Eq. 5 would need (``encoded``; code), or refined anchors
-            with instances, in shares of the video (``refined``; Eq. 6 as printed), which does not learn, see ``ahernet.py``.
+            with instances, in shares of the video (``refined``; Eq. 6 as printed).
         foreground_iou: anchors that overlap more with an instance are foreground (3.3).
         background_iou: anchors that overlap less with all are background (3.3).
         best_is_foreground: whether the anchor that overlaps an instance most is foreground too, however little that is (not in

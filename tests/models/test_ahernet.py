@@ -1030,15 +1030,15 @@ def foreground_overlaps(network: AherNet, videos: list[TrainingVideo], config: A
     return float(np.mean(refined_ones)), float(np.mean(unmoved))
 
 
-def test_offsets_are_learnt_as_in_the_authors_code_and_not_as_printed() -> None:
-    """Of foreground anchors, by the same training; the numbers at a larger scale are in ``ahernet.py``."""
-    learn, unseen, found = made(160, (0, 1, 2, 3), seed=1), made(24, (0, 1, 2, 3), seed=50), []
+def test_offsets_move_anchors_to_instances_as_in_the_authors_code_and_away_as_printed() -> None:
+    """Why the code's numbers are the default: half the iterations of what ``ahernet.py`` has of three seeds."""
+    learn, unseen, found = made(160, (0, 1, 2, 3), seed=1), made(120, (0, 1, 2, 3), seed=50), []
     for changes in ({}, {name: getattr(AS_PRINTED, name) for name in ("offset_loss", "alpha_center", "alpha_width")}):
-        config = replace(LEARNING, variant="star", **changes)
-        found.append(foreground_overlaps(learnt(config, learn, [], iterations=60), unseen, config))
+        config = replace(LEARNING, variant="star", foreground_iou=0.8, **changes)
+        found.append(foreground_overlaps(learnt(config, learn, [], iterations=120), unseen, config))
     (by_code, unmoved), (as_printed, _) = found
-    assert by_code > unmoved + 0.1
-    assert by_code > as_printed + 0.1
+    assert by_code > unmoved + 0.02
+    assert as_printed < unmoved - 0.1
 
 
 def test_classes_of_which_only_moments_were_seen_are_named_in_untrimmed_videos() -> None:
