@@ -157,8 +157,9 @@ def detect(
 
     display = Screen(quiet=options["quiet"], verbose=options["verbose"])
     with errors_as_wrong_use():
+        read = [*videos, *(options[name] for name in ("checkpoint", "word_vectors") if options[name])]
         for target in targets:
-            outputs.check_writable(target, inputs=videos)
+            outputs.check_writable(target, inputs=read)
         if len(set(map(os.path.realpath, targets))) < len(targets):
             raise WrongUse("two of the files given with -o are one and the same: give each its own")
         formats = {target: format_name or outputs.format_of(target) for target in targets}

@@ -83,7 +83,7 @@ def detect_in_features(
         kind = format_name or outputs.format_of(target)
         if kind not in outputs.STREAMED:
             raise WrongUse(f"detections in stored features are written as {', '.join(outputs.STREAMED)}, not as {kind}")
-        outputs.check_writable(target)
+        outputs.check_writable(target, inputs=[checkpoint])
         values = settings_of(settings)
         wanted: Sequence[str] | None = names or None
         paper = None if experiment is None else experiment_named(experiment)

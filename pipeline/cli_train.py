@@ -149,7 +149,13 @@ def train(
         values = settings_of(settings)
         paper = _paper(experiment, head_name, dataset, frames=videos is not None)
         if experiment is not None and paper is not None:
-            given = {"--dataset": dataset, "--annotations": annotations, "--subset": subset, "--seed": seed}
+            given = {
+                "--dataset": dataset,
+                "--annotations": annotations,
+                "--subset": subset,
+                "--seed": seed,
+                "--iterations": iterations,
+            }
             for option in (option for option, value in given.items() if value is not None):
                 display.say(f"note: not quite {experiment}, as {option} is given")
             head_name, subset = paper.head, subset or paper.train.subset
@@ -218,6 +224,9 @@ def train(
             moment_classes=found.moment_classes,
         )
         _say_what_is_not_there(found, display)
+        wanted = paper.features.get("backbone") if experiment and paper else None
+        if wanted and found.needs.backbone not in (None, wanted):
+            display.say(f"note: not quite {experiment}, as the features are {found.needs.backbone}'s, not {wanted}'s")
         options = training.TrainOptions(
             seed=seed or 0,
             device=device,

@@ -280,6 +280,14 @@ class TestDetect:
         make_video("unseen.mp4", [("grey", 3.0), ("red", 4.0), ("grey", 4.0)])
         return tmp_path / HEAD
 
+    @pytest.mark.parametrize("source", [("videos/v0.mp4",), ("--features", "features")])
+    def test_a_head_is_not_overwritten_with_what_it_finds(self, source: tuple[str, ...], head: Path) -> None:
+        before = head.read_bytes()
+        result = run("detect", *source, "--checkpoint", head, "-o", head, "--format", "json")
+        assert result.exit_code == 2
+        assert "would be overwritten with detections: give -o a file of its own" in result.stderr
+        assert head.read_bytes() == before
+
     def test_what_was_learnt_is_found_with_the_backbone_that_it_was_learnt_with(self, head: Path) -> None:
         result = run("detect", "unseen.mp4", "--checkpoint", head, "-q", "Sunset", "-o", "found.json")
         assert result.exit_code == 0, result.stderr

@@ -451,6 +451,7 @@ class TestChain:
         assert said + "anchors=1,2 (given), localization_iterations=4819, leak=0.2 (given)" in result.stderr
         assert "note: not quite autoloc-activitynet12, as --seed is given" in result.stderr
         assert "note: not quite autoloc-activitynet12, as --subset is given" in result.stderr
+        assert "note: not quite autoloc-activitynet12, as --iterations is given" in result.stderr
         trained = load_head("autoloc-activitynet12.safetensors")
         assert (trained.config.anchors, trained.config.leak, trained.recipe["seed"]) == ((1, 2), 0.2, 5)
         assert (trained.recipe["subset"], trained.recipe["videos"]) == ("validation", 2)
