@@ -49,10 +49,10 @@ class AherNetConfig:
         transfer_activation: behind each of them (Table 1: ELU is best).
         context_activation: behind a generator's last layer (code); ``none`` for features that can be below 0.
         moment_fraction: least and largest share of a synthetic video that is the moment (code).
-        alpha_center: alpha_1 of Eq. 5 (4.2); 0.1 in the code.
-        alpha_width: alpha_2 of Eq. 5 (4.2); 0.1 in the code.
-        offset_loss: what L_of compares: refined anchors with instances, in shares of the video (Eq. 6), or the offsets with
-            those that Eq. 5 would need (``encoded``; code).
+        alpha_center: alpha_1 of Eq. 5 (code); 1.0 in the paper (4.2), with which anchors get worse: see ``ahernet.py``.
+        alpha_width: alpha_2 of Eq. 5, likewise.
+        offset_loss: what L_of compares: the offsets with those that Eq. 5 would need (``encoded``; code), or refined anchors
+            with instances, in shares of the video (``refined``; Eq. 6 as printed).
         foreground_iou: anchors that overlap more with an instance are foreground (3.3).
         background_iou: anchors that overlap less with all are background (3.3).
         best_is_foreground: whether the anchor that overlaps an instance most is foreground too, however little that is (not in
@@ -98,9 +98,9 @@ class AherNetConfig:
     transfer_activation: Activation = "elu"
     context_activation: Activation = "relu"
     moment_fraction: tuple[float, float] = (0.70, 0.95)
-    alpha_center: float = 1.0
-    alpha_width: float = 1.0
-    offset_loss: Literal["refined", "encoded"] = "refined"
+    alpha_center: float = 0.1
+    alpha_width: float = 0.1
+    offset_loss: Literal["refined", "encoded"] = "encoded"
     foreground_iou: float = 0.8
     background_iou: float = 0.3
     best_is_foreground: bool = False

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 from tal_run.extractors.features import FeatureNeeds  # noqa: E402
 from tal_run.models.ahernet import (  # noqa: E402
+    AS_PRINTED,
     AUTHORS_CODE,
     HEAD,
     KINETICS,
@@ -476,8 +477,8 @@ def slow_losses(outputs: Any, batch: Batch, config: AherNetConfig) -> dict[str, 
         {},
         {"class_cells": "foreground", "foreground_iou": 0.5},
         {"moment_classes": (2, 3)},
-        {"alpha_center": 0.1, "alpha_width": 0.3},
-        {"offset_loss": "refined"},
+        {"alpha_center": 0.2, "alpha_width": 0.3},
+        {"offset_loss": "refined", "alpha_center": 1.0, "alpha_width": 1.0},
         {"offset_loss": "encoded", "foreground_iou": 0.5},
     ],
 )
@@ -1003,16 +1004,41 @@ def first_found(network: AherNet, videos: list[TrainingVideo], config: AherNetCo
     return float(np.mean(right)), float(np.mean(overlaps))
 
 
-LEARNING = replace(TINY, stem=(32, 32), widths=(32,) * 4, foreground_iou=0.5, offset_weight=10.0, batch_size=12)
+LEARNING = replace(TINY, stem=(32, 32), widths=(32,) * 4, foreground_iou=0.5, batch_size=12)
 
 
 def test_the_oracle_learns_to_localize_a_step_in_features() -> None:
-    """Its first detections; the whole video would overlap by 0.47 on average."""
+    """Its first detections; the whole video would overlap by 0.47 on average. Of forty videos it learns some by heart."""
     config = replace(LEARNING, variant="star")
-    network = learnt(config, made(40, (0, 1, 2, 3), seed=1), [], iterations=120)
+    network = learnt(config, made(160, (0, 1, 2, 3), seed=1), [], iterations=90)
     right, overlap = first_found(network, made(24, (0, 1, 2, 3), seed=50), config)
     assert right == 1
-    assert overlap > 0.65
+    assert overlap > 0.8
+
+
+def foreground_overlaps(network: AherNet, videos: list[TrainingVideo], config: AherNetConfig) -> tuple[float, float]:
+    """How much foreground anchors overlap their instances: refined, and as they were."""
+    default, refined_ones, unmoved = torch.from_numpy(anchors(config)), list[float](), list[float]()
+    for video in videos:
+        with torch.no_grad():
+            offsets = network(torch.from_numpy(video.features[None]), torch.tensor([64])).offsets[0].double()
+        chosen = match(video.segments / 64, video.segment_classes, config=config)[0] > config.foreground_iou
+        for kept, offset in ((refined_ones, offsets), (unmoved, torch.zeros_like(offsets))):
+            centers, widths = refined(default, offset, config=config).numpy()[chosen].T
+            spans = np.stack([centers - widths / 2, centers + widths / 2], axis=1).clip(0, 1)
+            kept += tiou(spans, video.segments / 64)[:, 0].tolist()
+    return float(np.mean(refined_ones)), float(np.mean(unmoved))
+
+
+def test_offsets_move_anchors_to_instances_as_in_the_authors_code_and_away_as_printed() -> None:
+    """Why the code's numbers are the default: half the iterations of what ``ahernet.py`` has of three seeds."""
+    learn, unseen, found = made(160, (0, 1, 2, 3), seed=1), made(120, (0, 1, 2, 3), seed=50), []
+    for changes in ({}, {name: getattr(AS_PRINTED, name) for name in ("offset_loss", "alpha_center", "alpha_width")}):
+        config = replace(LEARNING, variant="star", foreground_iou=0.8, **changes)
+        found.append(foreground_overlaps(learnt(config, learn, [], iterations=120), unseen, config))
+    (by_code, unmoved), (as_printed, _) = found
+    assert by_code > unmoved + 0.02
+    assert as_printed < unmoved - 0.1
 
 
 def test_classes_of_which_only_moments_were_seen_are_named_in_untrimmed_videos() -> None:

@@ -165,7 +165,6 @@ CASES = {
             learning_rate=3e-3,
             foreground_iou=0.5,
             batch_size=6,
-            offset_weight=10.0,
         ),
         action=ahernet_action,
         moved=ahernet_moved,

@@ -283,7 +283,7 @@ class TestCommand:
         return run("train", *arguments, *settings, "-o", target, "--iterations", str(iterations), *more)
 
     def test_from_videos_to_detections(self, case: Path) -> None:
-        result = self.train()
+        result = self.train(iterations=60)
         assert result.exit_code == 0, result.stderr
         assert "scnn learns 2 actions from" in result.stderr
         told = [line for line in result.stderr.splitlines() if line.startswith("iteration")]

@@ -51,7 +51,6 @@ QUICK: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-3,
         "foreground_iou": 0.5,
         "batch_size": 6,
-        "offset_weight": 10.0,
         "iterations": 60,
     },
 }
