@@ -16,6 +16,8 @@ import click
 
 from tal_run.pipeline.cli_batch import batch, limiting_options, limits_of, seen_to, threads_of
 from tal_run.pipeline.cli_clips import clips
+from tal_run.pipeline.cli_completion import completion
+from tal_run.pipeline.cli_completion import datasets as known_datasets
 from tal_run.pipeline.cli_convert import convert
 from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.cli_doctor import doctor
@@ -215,7 +217,12 @@ def detect(
 @main.command()
 @click.argument("inputs", nargs=-1, metavar="VIDEO|FOLDER...")
 @click.option("-o", "--output", "output_name", type=click.Path(), required=True, metavar="DIR", help="Write there.")
-@click.option("--dataset", metavar="NAME", help="The videos of a data set (`tal-run datasets list`), which lies in FOLDER.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=known_datasets,
+    help="The videos of a data set (`tal-run datasets list`), which lies in FOLDER.",
+)
 @click.option(
     "--layout",
     type=click.Choice(["tal-run", "actionformer", "opentad", "wtalc", "video_features"]),
@@ -457,6 +464,7 @@ def _write_or_show(target: Path, text: str, display: Screen) -> bool:
 main.add_command(batch)
 main.add_command(clips)
 main.add_command(convert)
+main.add_command(completion)
 main.add_command(datasets)
 main.add_command(doctor)
 main.add_command(evaluate)

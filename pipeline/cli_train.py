@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tal_run.pipeline.cli_completion import datasets as known_datasets
 from tal_run.pipeline.exits import DONE, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ TOLD = 20  # times in a training
     metavar="NAME",
     help="One of the papers' (`tal-run experiments list`): its method, data set, subset, numbers and seed.",
 )
-@click.option("--dataset", metavar="NAME", help="A data set whose annotations to learn from (`tal-run datasets list`).")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=known_datasets,
+    help="A data set whose annotations to learn from (`tal-run datasets list`).",
+)
 @click.option(
     "--data", type=click.Path(path_type=Path), metavar="DIR", help="Where it lies. [default: ./NAME; a made one: the cache]"
 )

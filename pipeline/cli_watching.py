@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from tal_run.pipeline.cli_completion import backbones
 from tal_run.pipeline.exits import WrongUse
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ def watching_options(command: Command) -> Command:
     """The options of every command that watches videos."""
     for option in reversed(
         [
-            click.option("--backbone", metavar="NAME", help="Network to watch with. [default: auto, the strongest at hand]"),
+            click.option(
+                "--backbone",
+                metavar="NAME",
+                shell_complete=backbones,
+                help="Network to watch with. [default: auto, the strongest at hand]",
+            ),
             click.option("--fps", type=FrameRate(), help="Frames to look at, a second of video. [default: the backbone's]"),
             click.option("--window", type=int, help="Frames in one window. [default: the backbone's]"),
             click.option("--stride", type=int, help="Frames from window to window. [default: the backbone's]"),
