@@ -135,6 +135,8 @@ def convert(
             outputs.check_writable(place, inputs=(*detections, *videos))
         with display.progress() as hook:
             found = report_files.gather(detections, videos=videos, verify=bool(videos), hook=hook)
+        if FORMATS[kind].is_of_one and len(found.videos) > 1 and not place.suffix and not place.exists():
+            is_folder = True  # a new name without an ending, for several files
         check_labels(found.videos, labels)
         listed = [chosen(video, min_score=min_score, top=top, labels=labels) for video in found.videos]
         shown = [_found(video, rate, kind, varies=_varies(found.whole, video.name)) for video in listed]

@@ -75,6 +75,14 @@ def test_several_files_become_one(found: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
 
 
+def test_several_files_need_a_folder_and_get_one(found: Path, tmp_path: Path) -> None:
+    result = run("convert", found, "-o", tmp_path / "out", "--format", "srt")
+    assert result.exit_code == 0, result.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.srt", "in-b.srt"]
+    assert run("convert", found, "-o", tmp_path / "all", "--format", "json").exit_code == 0
+    assert (tmp_path / "all").is_file()  # one is enough
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_folder_gets_a_file_for_each_video(name: str, found: Path, tmp_path: Path) -> None:
     target = f"{tmp_path}/out/"
