@@ -44,13 +44,8 @@ ACTIONBYTES = ActionBytesHeadConfig(iterations=2_000, clusters=100)
 # A sixteenth of the authors' widths, a quarter of their bins: videos have a hundred snippets, not a thousand. Few anchors
 # overlap an action by more than 0.8, so the best one of each is foreground too, and few videos are soon learnt by heart, so
 # they are cut anew each time (neither is in the paper; both help the oracle on the validation videos).
-# L_of is as printed (`ahernet.AS_PRINTED`), with a weight that makes up for some of its size, as it was when these ran.
 AHERNET = AherNetConfig(
     best_is_foreground=True,
-    offset_loss="refined",
-    alpha_center=1.0,
-    alpha_width=1.0,
-    offset_weight=10.0,
     iterations=300,
     decay_every=150,
     context_iterations=100,
