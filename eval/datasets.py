@@ -18,6 +18,7 @@ from tal_run.eval.clip_lists import kinetics_clips, kinetics_truth, ucf101_clips
 from tal_run.eval.multithumos import read_multithumos
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.names import choices
 from tal_run.extractors.video import VideoError, probe
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import cache_folder
@@ -214,8 +215,7 @@ class DatasetFiles:
             DatasetError: there is no such subset, or there are no videos.
         """
         if subset is not None and subset not in self.dataset.videos:
-            choices = ", ".join(self.dataset.videos)
-            raise DatasetError(f"{self.dataset.name} has no subset {subset!r}: choose one of {choices}")
+            raise DatasetError(f"{self.dataset.name} has no subset {subset!r}: {choices(subset, self.dataset.videos)}")
         subsets = [subset] if subset else list(self.dataset.videos)
         folders = list(dict.fromkeys(name for each in subsets for name in self.dataset.videos[each]))
         found: dict[str, Path] = {}
@@ -240,7 +240,7 @@ def require_known(name: str) -> Dataset:
         DatasetError: there is none.
     """
     if name not in DATASETS:
-        raise DatasetError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
+        raise DatasetError(f"there is no data set {name!r}: {choices(name, DATASETS)}")
     return DATASETS[name]
 
 

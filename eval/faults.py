@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from tal_run.eval.annotations import PAST_END_S, GroundTruth, camel_case
+from tal_run.eval.annotations import PAST_END_S, GroundTruth
 from tal_run.eval.detections import Detections
 from tal_run.eval.matching import BoolArray
 from tal_run.eval.protocols import EvaluationError
 from tal_run.extractors.feature_record import MAX_SECONDS
+from tal_run.extractors.names import meant
 
 
 def known_video(video_id: str, videos: Collection[str]) -> str:
@@ -129,10 +128,7 @@ def counted(number: int, thing: str) -> str:
 
 def choices(name: str, names: Sequence[str]) -> str:
     """What somebody may have meant who wrote a name that is not there."""
-    plain = {re.sub(r"[\W_]+", "", other).lower(): other for other in names}
-    alike = plain.get(re.sub(r"[\W_]+", "", camel_case(name)).lower())
-    close = [alike] if alike else difflib.get_close_matches(name, names[:2000], n=2, cutoff=0.6)
-    if close:
-        return f"did you mean {' or '.join(map(repr, close))}?"
+    if likely := meant(name, names):
+        return likely
     shown = ", ".join(sorted(names)[:5])
     return f"there {'is' if len(names) == 1 else 'are'} {shown}{' …' if len(names) > 5 else ''}"

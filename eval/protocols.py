@@ -74,6 +74,7 @@ import numpy as np
 
 from tal_run.eval.matching import FloatArray, Rule
 from tal_run.extractors.errors import TalRunError
+from tal_run.extractors.names import choices
 
 # ignored; wrong: drops wrong detections that touch one; any: drops all that touch one, before matching
 Ambiguous = Literal["ignored", "wrong", "any"]
@@ -201,7 +202,7 @@ def protocol_named(name: str) -> Protocol:
         EvaluationError: there is none.
     """
     if name not in PROTOCOLS:
-        raise EvaluationError(f"there is no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+        raise EvaluationError(f"there is no protocol {name!r}: {choices(name, PROTOCOLS)}")
     return PROTOCOLS[name]
 
 

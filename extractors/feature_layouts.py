@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from tal_run.extractors.array_files import Array, ArrayFileError, names_in_npz, read_npy, read_npz, shown
 from tal_run.extractors.feature_record import ENDING, MAX_SECONDS, MIN_STEP_S, RecordError, read_record
 from tal_run.extractors.features import FeatureError, Features, joined
+from tal_run.extractors.names import choices
 from tal_run.extractors.timegrid import Sampling, TimeGrid
 
 OWN = "tal-run"
@@ -248,7 +249,7 @@ LAYOUTS: dict[str, Layout] = {
 def require_known(name: str) -> Layout:
     """The layout of that name. Raises FeatureError: there is none."""
     if name not in LAYOUTS:
-        raise FeatureError(f"there is no layout {name!r}: choose one of {', '.join(LAYOUTS)}")
+        raise FeatureError(f"there is no layout {name!r}: {choices(name, LAYOUTS)}")
     return LAYOUTS[name]
 
 

@@ -40,6 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.names import choices
 
 __all__ = [
     "AUTO",
@@ -305,7 +306,7 @@ def best_backend(name: str, *, params: TVL1Params, device: str) -> str:
         FlowError: there is no backend of that name, or it is OpenCV's for GPUs and not on this machine.
     """
     if name != AUTO and name not in BACKENDS:
-        raise FlowError(f"there is no flow backend {name!r}: choose one of {', '.join((AUTO, *BACKENDS))}")
+        raise FlowError(f"there is no flow backend {name!r}: {choices(name, (AUTO, *BACKENDS))}")
     if name == "opencv-cuda":
         from tal_run.extractors.flow_opencv import require_cuda
 

@@ -23,6 +23,7 @@ from tal_run.extractors.clip_networks import (
     X3DSmall,
 )
 from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.names import choices
 from tal_run.extractors.starter import Starter
 from tal_run.extractors.weights import at_hand
 
@@ -66,7 +67,7 @@ def resolve(name: str) -> str:
     if name == AUTO:
         return next(known for known in STRENGTH if _is_installed(known) and at_hand(*EXTRACTORS[known].files))
     if name not in EXTRACTORS:
-        raise BackboneError(f"there is no backbone {name!r}: choose one of {', '.join((AUTO, *EXTRACTORS))}")
+        raise BackboneError(f"there is no backbone {name!r}: {choices(name, (AUTO, *EXTRACTORS))}")
     return name
 
 

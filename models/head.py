@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import FeatureNeeds, Features
 from tal_run.extractors.files import written_whole
+from tal_run.extractors.names import choices
 from tal_run.extractors.wire import printable
 from tal_run.models.detection import Detection
 
@@ -219,7 +220,7 @@ def head_named(name: str) -> Head[Any]:
         HeadError: there is none.
     """
     if name not in HEADS:
-        raise HeadError(f"there is no head {name!r} that learns: choose one of {', '.join(HEADS)}")
+        raise HeadError(f"there is no head {name!r} that learns: {choices(name, HEADS)}")
     head: Head[Any] = import_module(HEADS[name]).HEAD
     return head
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tal_run.pipeline.cli_batch import batch, limiting_options, limits_of, seen_to, threads_of
+from tal_run.pipeline.cli_choices import Choice
 from tal_run.pipeline.cli_clips import clips
 from tal_run.pipeline.cli_completion import completion
 from tal_run.pipeline.cli_completion import datasets as known_datasets
@@ -108,7 +109,7 @@ def main() -> None:
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice([*FORMATS, PAGE]),
+    type=Choice([*FORMATS, PAGE]),
     help="See `tal-run convert -h`. [default: by FILE's ending; without -o, a table]",
 )
 @detecting_options
@@ -225,7 +226,7 @@ def detect(
 )
 @click.option(
     "--layout",
-    type=click.Choice(["tal-run", "actionformer", "opentad", "wtalc", "video_features"]),
+    type=Choice(["tal-run", "actionformer", "opentad", "wtalc", "video_features"]),
     default="tal-run",
     show_default=True,
     help="Form of the files.",
@@ -233,21 +234,21 @@ def detect(
 @click.option("--again", is_flag=True, help="Make everything again, also what is verified or not ours.")
 @click.option(
     "--crop",
-    type=click.Choice(["center", "ten", "whole"]),
+    type=Choice(["center", "ten", "whole"]),
     default="center",
     show_default=True,
     help="What published networks see of a frame; of ten crops, the mean.",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "bfloat16", "float32"]),
+    type=Choice(["auto", "bfloat16", "float32"]),
     default="auto",
     show_default=True,
     help="Of published networks; auto: bfloat16 where the hardware has it.",
 )
 @click.option(
     "--flow-preset",
-    type=click.Choice(["opencv", "opencv-cuda"]),
+    type=Choice(["opencv", "opencv-cuda"]),
     default="opencv",
     show_default=True,
     help="TV-L1's parameters: the defaults of OpenCV on CPUs, or on GPUs.",
@@ -255,14 +256,14 @@ def detect(
 @click.option("--flow-jpeg", is_flag=True, help="Round flow to 8 bits, as by way of stored pictures.")
 @click.option(
     "--last",
-    type=click.Choice(["pad", "drop"]),
+    type=Choice(["pad", "drop"]),
     default="pad",
     show_default=True,
     help="Frames behind the last whole window: fill a window up, or leave them out.",
 )
 @click.option(
     "--short",
-    type=click.Choice(["repeat", "loop", "refuse"]),
+    type=Choice(["repeat", "loop", "refuse"]),
     default="repeat",
     show_default=True,
     help="Video shorter than one window: repeat its last frame or all of it, or make nothing of it.",

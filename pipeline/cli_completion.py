@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from tal_run.pipeline.cli_choices import Choice
+
 PROGRAM, VARIABLE = "tal-run", "_TAL_RUN_COMPLETE"  # by which click knows that a shell asks
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print what makes a shell complete tal-run's commands and options.
 

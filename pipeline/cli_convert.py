@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tal_run.pipeline.cli_choices import Choice
 from tal_run.pipeline.exits import DONE, WrongUse, errors_as_wrong_use
 from tal_run.pipeline.formats import FORMATS, PAGE
 
@@ -66,10 +67,13 @@ def check_labels(videos: Sequence[ReportVideo], labels: Sequence[str]) -> None:
     Raises:
         WrongUse: it does not.
     """
+    from tal_run.extractors.names import choices
+
     there = sorted({found.label for video in videos for found in video.detections})
     for label in labels:
         if label not in there:
-            raise WrongUse(f"nothing here has the label {label!r}: there are {', '.join(there[:20]) or 'no detections'}")
+            cure = choices(label, there) if there else "there are no detections"
+            raise WrongUse(f"nothing here has the label {label!r}: {cure}")
 
 
 def _formats_listed() -> str:
@@ -96,7 +100,7 @@ label-studio and cvat write a second file beside it: the labels, as the tool wan
 )
 @click.argument("detections", nargs=-1, required=True, metavar="DETECTIONS...")
 @click.option("-o", "--output", "target", required=True, metavar="FILE|FOLDER", help="Write there.")
-@click.option("--format", "format_name", type=click.Choice(list(FORMATS)), help="[default: by FILE's ending]")
+@click.option("--format", "format_name", type=Choice(list(FORMATS)), help="[default: by FILE's ending]")
 @click.option(
     "--video",
     "videos",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tal_run.pipeline import eval_tables
+from tal_run.pipeline.cli_choices import Choice
 from tal_run.pipeline.exits import WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ NAMES = ("thumos14", "activitynet", "wtalc", "wsad", "mexaction2", "multithumos"
     help="ActivityNet's or MultiTHUMOS's JSON, THUMOS's folder of text files, or CSV.",
 )
 @click.option("--detections", "named", multiple=True, metavar="FILE", help="ActivityNet's results, JSON lines, CSV or THUMOS.")
-@click.option(
-    "--protocol", "protocol", type=click.Choice([*NAMES, ALL]), help="Whose rules to reckon by; all: beside one another."
-)
+@click.option("--protocol", "protocol", type=Choice([*NAMES, ALL]), help="Whose rules to reckon by; all: beside one another.")
 @click.option(
     "--tiou", metavar="FIRST:LAST:STEP", help="Overlaps from which on a detection is right; or A,B,C. [default: the protocol's]"
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tal_run.pipeline.cli_choices import Choice
 from tal_run.pipeline.cli_completion import datasets as known_datasets
 from tal_run.pipeline.exits import DONE, STOPPED, WrongUse, errors_as_wrong_use
 
@@ -28,7 +29,7 @@ TOLD = 20  # times in a training
 
 
 @click.command()
-@click.option("--head", "head_name", type=click.Choice(HEAD_NAMES), help="The method.")
+@click.option("--head", "head_name", type=Choice(HEAD_NAMES), help="The method.")
 @click.option(
     "--experiment",
     metavar="NAME",
@@ -48,9 +49,7 @@ TOLD = 20  # times in a training
     metavar="PATH",
     help="Instead of --dataset: ActivityNet JSON, THUMOS's folder of text files, CSV, or a list of clips (as --moments).",
 )
-@click.option(
-    "--subset", type=click.Choice(SUBSET_NAMES), help="Videos to learn from. [default: training or, without, validation]"
-)
+@click.option("--subset", type=Choice(SUBSET_NAMES), help="Videos to learn from. [default: training or, without, validation]")
 @click.option("--features", "folder", metavar="DIR", help="Features of the videos, in any layout.")
 @click.option(
     "--videos",
@@ -61,7 +60,7 @@ TOLD = 20  # times in a training
 )
 @click.option(
     "--trunk",
-    type=click.Choice(["c3d", "starter"]),
+    type=Choice(["c3d", "starter"]),
     help="With --videos: what the networks are made of. [default: c3d, as in the paper]",
 )
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from tal_run.pipeline.cli_choices import Choice
 from tal_run.pipeline.cli_completion import backbones
 from tal_run.pipeline.exits import WrongUse
 
@@ -56,7 +57,7 @@ def watching_options(command: Command) -> Command:
             click.option("--stride", type=int, help="Frames from window to window. [default: the backbone's]"),
             click.option(
                 "--decoder",
-                type=click.Choice(["auto", "decord", "pyav"]),
+                type=Choice(["auto", "decord", "pyav"]),
                 default="auto",
                 show_default=True,
                 help="Library that decodes.",
@@ -70,7 +71,7 @@ def watching_options(command: Command) -> Command:
             click.option(
                 "--flow",
                 "flow_backend",
-                type=click.Choice(["auto", "opencv", "opencv-cuda", "numba", "torch"]),
+                type=Choice(["auto", "opencv", "opencv-cuda", "numba", "torch"]),
                 default="auto",
                 show_default=True,
                 help="What computes optical flow, for backbones that look at motion.",

@@ -40,7 +40,9 @@ def _files_of(name: str) -> tuple[WeightsFile, ...]:
     from tal_run.extractors.registry import EXTRACTORS
 
     if name not in EXTRACTORS:
-        raise WrongUse(f"there is no backbone {name!r}: choose one of {', '.join(EXTRACTORS)}")
+        from tal_run.extractors.names import choices
+
+        raise WrongUse(f"there is no backbone {name!r}: {choices(name, EXTRACTORS)}")
     backbone = EXTRACTORS[name]
     networks = getattr(backbone, "published", {}).values()
     labels = [file for network in networks if (file := PUBLISHED[network].label_file) is not None]

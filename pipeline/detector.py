@@ -21,6 +21,7 @@ from tal_run.extractors.backbone import BackboneOptions, WindowConfig
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import Features, FeatureSequence, extract
 from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.names import choices
 from tal_run.extractors.registry import DEFAULT_BACKBONE, EXTRACTORS, stronger
 from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video import VideoInfo
@@ -74,7 +75,7 @@ class DetectConfig:
 
     def __post_init__(self) -> None:
         if self.head not in LOCALIZERS:
-            raise TalRunError(f"there is no head {self.head!r}: choose one of {', '.join(LOCALIZERS)}")
+            raise TalRunError(f"there is no head {self.head!r}: {choices(self.head, LOCALIZERS)}")
         if self.top_classes is not None and self.top_classes < 1:
             raise TalRunError(f"the number of classes to report must be at least 1, got {self.top_classes}")
 

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tal_run.extractors.errors import TalRunError
+from tal_run.extractors.names import choices
 
 FOLDER = Path(__file__).parent / "data" / "experiments"
 AVERAGE, AUC = "average", "AUC"  # beside tIoUs, what can be published
@@ -141,7 +142,7 @@ def experiment_named(name: str) -> Experiment:
     """
     known = experiments()
     if name not in known:
-        raise ExperimentError(f"there is no experiment {name!r}: choose one of {', '.join(known)}")
+        raise ExperimentError(f"there is no experiment {name!r} (`tal-run experiments list` names all): {choices(name, known)}")
     return known[name]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.features import FeatureError
+from tal_run.extractors.names import choices, meant
 from tal_run.extractors.timegrid import Sampling
 from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable
@@ -48,7 +49,7 @@ def seeking(trained: TrainedHead, values: Mapping[str, str]) -> TrainedHead:
         if name not in allowed:
             raise HeadError(
                 f"{trained.head.name} was trained with its {printable(name)!r}, or has none: when actions are sought, "
-                f"choose among {', '.join(allowed) or 'nothing'}"
+                + (choices(name, allowed) if allowed else "nothing can be chosen")
             )
     try:
         config = replace(trained.config, **parsed(trained.head, values))
@@ -78,7 +79,9 @@ def chosen_videos(folder: FeatureFolder, wanted: Sequence[str] | None) -> tuple[
         chosen = {video: name for video, name in named.items() if name}
     if not chosen:
         asked = "" if wanted is None else f" of any of the {len(wanted)} videos asked for"
-        raise FeatureError(f"there are no features{asked} in {printable(folder.path)}: check --features")
+        likely = meant(wanted[0], present) if wanted else ""
+        cure = f"{likely} Or check --features" if likely else "check --features"
+        raise FeatureError(f"there are no features{asked} in {printable(folder.path)}: {cure}")
     return chosen, [video for video in wanted or () if video not in chosen]
 
 

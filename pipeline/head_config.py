@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, get_origin, get_type_hints
 
+from tal_run.extractors.names import choices
 from tal_run.extractors.wire import printable
 from tal_run.models.head import Head, _from_json
 from tal_run.pipeline.training_data import TrainingError
@@ -77,9 +78,7 @@ def parsed(head: Head[Any], values: Mapping[str, str]) -> dict[str, Any]:
     changes = {}
     for name, text in values.items():
         if name not in known:
-            raise TrainingError(
-                f"{head.name} has no {printable(name)!r} to configure: choose one of {', '.join(sorted(known))}"
-            )
+            raise TrainingError(f"{head.name} has no {printable(name)!r} to configure: {choices(name, sorted(known))}")
         changes[name] = _parsed(hints[name], text, f"{head.name}'s {name}")
     return changes
 

@@ -41,6 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tal_run.extractors.errors import TalRunError
+from tal_run.extractors.names import alike
 from tal_run.pipeline.paraphrases import paraphrases
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ _STOP_WORDS = _ARTICLES | {
 # fmt: on
 _SHORTEST_PART = 3  # letters; "weight" + "lifting", not "we" + "ightlifting"
 _LONGEST_PHRASE = 3  # words
+_SPELT_ALIKE = 0.75  # difflib's ratio: a letter in four may be wrong or missing
 
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -129,6 +131,7 @@ class QueryMatch:
         exact: the query is the name of one class.
         unknown_words: the query's words that have no vector, in order.
         nearest: the nearest classes whatever their affinity, best first; empty if no word has a vector.
+        meant: the query as it may have been meant, in the classes' words, if some of its words are unknown; empty: no idea.
     """
 
     query: str
@@ -136,6 +139,7 @@ class QueryMatch:
     exact: bool
     unknown_words: tuple[str, ...]
     nearest: tuple[ClassAffinity, ...]
+    meant: str = ""
 
     def transfer(self, class_scores: FloatArray) -> FloatArray:
         """Carry class scores over to the query (Objects2Action's combination, over the best few classes).
@@ -163,6 +167,8 @@ class QueryMatch:
             text = f'"{self.query}" matches no class'
         if self.unknown_words:
             text += "; no vector for " + ", ".join(f'"{word}"' for word in self.unknown_words)
+        if self.meant:
+            text += f'; did you mean "{self.meant}"?'
         return text
 
 
@@ -193,15 +199,27 @@ def match_query(query: str, labels: Sequence[str], *, vectors: Vectors = None, c
 
     table = load_vectors(vectors)
     unknown = tuple(dict.fromkeys(word for word in words if not word_vectors(word, table)))
+    respelt = _respelt(words, unknown, labels) if unknown else ""
     embedded = embed(words, table)
     if embedded is None or not labels:
-        return QueryMatch(query, (), exact=False, unknown_words=unknown, nearest=())
+        return QueryMatch(query, (), exact=False, unknown_words=unknown, nearest=(), meant=respelt)
     affinity = affinities(embedded, labels, table, with_paraphrases=config.paraphrases)
     order = np.argsort(-affinity, kind="stable")  # ties: the earlier class first
     ranked = [ClassAffinity(labels[k], int(k), float(affinity[k])) for k in order[: max(config.max_classes, config.nearest)]]
     floor = max(config.min_affinity, config.min_ratio * ranked[0].affinity)
     classes = tuple(match for match in ranked[: config.max_classes] if match.affinity >= floor)
-    return QueryMatch(query, classes, exact=False, unknown_words=unknown, nearest=tuple(ranked[: config.nearest]))
+    return QueryMatch(
+        query, classes, exact=False, unknown_words=unknown, nearest=tuple(ranked[: config.nearest]), meant=respelt
+    )
+
+
+def _respelt(words: Sequence[str], unknown: Sequence[str], labels: Sequence[str]) -> str:
+    """A query with the classes' words in place of those that are spelt nearly so; empty where none is."""
+    if whole := alike(" ".join(words), labels, most=1, cutoff=_SPELT_ALIKE):
+        return whole[0]
+    there = dict.fromkeys(word for label in labels for word in _label_words(label) if len(word) >= _SHORTEST_PART)
+    close = {word: found[0] for word in unknown if (found := alike(word, there, most=1, cutoff=_SPELT_ALIKE))}
+    return " ".join(close.get(word, word) for word in words) if close else ""
 
 
 def load_vectors(vectors: Vectors) -> KeyedVectors:

@@ -20,6 +20,7 @@ from tal_run.extractors import create_backbone
 from tal_run.extractors.backbone import Backbone, BackboneError, BackboneOptions, WindowConfig
 from tal_run.extractors.features import STEP_TOLERANCE, FeatureError, Features
 from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.extractors.names import choices, meant
 from tal_run.extractors.registry import AUTO, EXTRACTORS
 from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable
@@ -108,9 +109,11 @@ class TrainedDetector(Detector):
         for query in dict.fromkeys(queries):
             index = exact_match(query, labels)
             if index is None:
+                likely = meant(query, labels)
                 raise NothingMatchesError(
-                    f'"{printable(query)}" is no action that {self.checkpoint.name} was trained to find: ask for one of '
-                    f"{_listed(labels)}, or for nothing, to get all"
+                    f'"{printable(query)}" is no action that {self.checkpoint.name} was trained to find'
+                    + (f" ({likely})" if likely else "")
+                    + f": ask for one of {_listed(labels)}, or for nothing, to get all"
                 )
             found = ClassAffinity(labels[index], index, 1.0)
             matches.append(QueryMatch(query, (found,), exact=True, unknown_words=(), nearest=(found,)))
@@ -190,7 +193,7 @@ def backbone_of(trained: TrainedHead, asked_for: str, checkpoint: Path) -> str:
     name = needed if asked_for == AUTO or needed is None else asked_for
     name = asked_for if name is None else name
     if name not in EXTRACTORS:
-        raise BackboneError(f"there is no backbone {printable(name)!r} here: choose one of {', '.join(EXTRACTORS)}")
+        raise BackboneError(f"there is no backbone {printable(name)!r} here: {choices(name, EXTRACTORS)}")
     if needed is not None and name != needed:
         raise FeatureError(
             f"{printable(checkpoint)} was trained on features of {needed}, and takes none of {name}: leave out --backbone"

@@ -258,7 +258,9 @@ def test_mexaction_knows_two_classes() -> None:
 
 
 def test_an_unknown_protocol_lists_the_choices() -> None:
-    with pytest.raises(EvaluationError, match="no protocol 'thumos': choose one of thumos14, activitynet, wtalc"):
+    with pytest.raises(
+        EvaluationError, match=r"no protocol 'thumos': did you mean 'thumos14' .*choose one of thumos14, activitynet, wtalc"
+    ):
         worth(ONE, [], "thumos")
 
 

@@ -156,7 +156,7 @@ def test_rates_are_taken_as_they_are_meant(text: str, rate: Fraction) -> None:
         (["-o", "out/", "--format", "edl"], "--fps 30000/1001"),
         (["-o", "x.label-studio.json", "--fps", "0"], "above 0"),
         (["-o", "x.label-studio.json", "--fps", "1/0"], "no number of frames"),
-        (["-o", "x.csv", "--label", "q"], "nothing here has the label 'q': there are x y, z"),
+        (["-o", "x.csv", "--label", "q"], "nothing here has the label 'q': choose one of x y, z"),
         (["-o", "x.csv", "--video", "absent.mp4"], "check --video"),
         (["-o", "absent/x.csv"], "create it first"),
         (["-o", "x.mp4", "--format", "csv"], "would be overwritten"),

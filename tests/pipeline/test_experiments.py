@@ -140,7 +140,7 @@ def test_names_are_listed_with_what_they_are() -> None:
     lines = run("experiments", "list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(experiments())
     result = run("experiments", "show", "wsad")
-    assert (result.exit_code, "choose one of" in result.stderr) == (2, True)
+    assert (result.exit_code, "did you mean" in result.stderr) == (2, True)
 
 
 def test_every_head_is_in_one_and_features_of_one_name_are_the_same() -> None:
