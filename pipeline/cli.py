@@ -25,7 +25,7 @@ from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
 from tal_run.pipeline.cli_experiments import experiments
 from tal_run.pipeline.cli_feature_detection import detect_in_features, feature_options
-from tal_run.pipeline.cli_report import report
+from tal_run.pipeline.cli_report import report, thumbnails_of
 from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.cli_watching import config_of, detecting_options, detector_of, watching_options
 from tal_run.pipeline.cli_weights import weights
@@ -184,8 +184,8 @@ def detect(
         if kind == PAGE:
             made_by = outputs.external_data(detector, matches, results)
             shown = page.of_results(results)
-            text = page.rendered(shown, beside=target, matches=matches, backbone=detector.backbone.name, made_by=made_by)
-            return [(target, text)]
+            how: dict[str, Any] = {"matches": matches, "backbone": detector.backbone.name, "made_by": made_by}
+            return [(target, page.rendered(shown, beside=target, thumbnails=thumbnails_of(shown, display), **how))]
         made_by = outputs.external_data(detector, matches, results, curves=options["curves"]) if kind == "json" else {}
         return outputs.texts(kind, outputs.found_videos(results), target, made_by=made_by)
 

@@ -12,11 +12,15 @@ from tal_run.pipeline.cli_convert import check_labels, choosing_options, chosen
 from tal_run.pipeline.exits import DONE, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tal_run.pipeline.report import ReportVideo
     from tal_run.pipeline.report_files import Found
     from tal_run.pipeline.screen import Screen
 
 FIGURES = (".png", ".svg", ".pdf")
 ON_A_SHEET = 24
+MOST_NOTES = 3  # on videos without a picture
 
 
 @click.command()
@@ -49,6 +53,7 @@ ON_A_SHEET = 24
 @click.option(
     "--pictures", type=click.IntRange(1, 8), default=1, show_default=True, help="On a contact sheet, of each detection."
 )
+@click.option("--no-thumbnails", is_flag=True, help="No small picture of each video in the list of several.")
 @click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
 def report(
     detections: tuple[str, ...],
@@ -62,6 +67,7 @@ def report(
     labels: tuple[str, ...],
     contact_sheet: bool,
     pictures: int,
+    no_thumbnails: bool,
     quiet: bool,
 ) -> None:
     """Make a page to look at of detections, or a figure.
@@ -72,9 +78,10 @@ def report(
     tal-run report found.json --ground-truth truth.csv -o timeline.svg
     tal-run report found.json --contact-sheet -o sheet.png
 
-    DETECTIONS are files in any form that `tal-run eval` reads, and folders of them; the page of several videos begins with a
-    list of them. It is one file that needs no network: open it in any browser. A figure has a lane a label, segments the
-    darker the surer, what is annotated, and the scores over time that `detect --curves` kept.
+    DETECTIONS are files in any form that `tal-run eval` reads, and folders of them. A page is one file that needs no network:
+    open it in any browser. Of several videos it begins with a list, with a small picture of each whose file is at hand: some 6
+    kB a video, part of the page. A figure has a lane a label, segments the darker the surer, what is annotated, and the scores
+    over time that `detect --curves` kept.
     """
     from dataclasses import replace
 
@@ -86,6 +93,7 @@ def report(
 
     display = Screen(quiet=quiet)
     with errors_as_wrong_use():
+        size = ""
         is_figure = not is_stream(target) and target.suffix.lower() in FIGURES
         if not is_stream(target) and target.suffix.lower() not in (".html", ".htm", *FIGURES):
             raise WrongUse(f"{target} is to be a page or a figure: let its name end in .html, .png, .svg or .pdf")
@@ -113,8 +121,10 @@ def report(
                 backbone=found.backbone,
                 made_by=found.made_by,
                 embed=embed,
+                thumbnails=None if no_thumbnails else thumbnails_of(found.videos, display),
             )
             write(target, text)
+            size = f", {_size(len(text.encode()))}" if len(found.videos) > 1 else ""
     for note in found.notes:
         display.say(f"note: {note}")
     lacking = [video.trouble for video in found.videos if video.path is None]
@@ -122,8 +132,27 @@ def report(
         several = f"{len(lacking)} videos were not found beside their detections: --video says where they lie"
         display.say(f"note: {lacking[0] if len(lacking) == 1 else several}")
     segments = sum(len(video.detections) for video in found.videos)
-    display.say(f"{target}: {_many(len(found.videos), 'video')}, {_many(segments, 'segment')}")
+    display.say(f"{target}: {_many(len(found.videos), 'video')}, {_many(segments, 'segment')}{size}")
     sys.exit(DONE)
+
+
+def thumbnails_of(videos: Sequence[ReportVideo], display: Screen) -> dict[int, bytes]:
+    """A small picture of each video, where a page lists several."""
+    from tal_run.pipeline import report_thumbnails
+
+    if len(videos) < 2:
+        return {}
+    with display.progress() as hook:
+        pictures, notes = report_thumbnails.thumbnails(videos, hook=hook)
+    for note in notes[:MOST_NOTES]:
+        display.say(f"note: {note}")
+    if len(notes) > MOST_NOTES:
+        display.say(f"note: nor of {len(notes) - MOST_NOTES} more")
+    return pictures
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
 
 
 def _draw(found: Found, target: Path, title: str | None, sheet: tuple[int, int] | None, display: Screen) -> None:

@@ -1,8 +1,8 @@
 """Detections as a page: a player, a timeline with a lane a label, filters and a table for each video; of several, a list.
 
 The page is one file (``data/report.html.j2``, ``.css``, ``.js``) that loads nothing but the videos, which it links by their
-paths relative to it or, on request, holds itself. All that was found lies in it as JSON; its policy lets no script run but
-its own, and that sets names and labels as text only.
+paths relative to it or, on request, holds itself; the list's small pictures are part of it. All that was found lies in it as
+JSON; its policy lets no script run but its own, and that sets names and labels as text only.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ def rendered(
     backbone: str = "",
     made_by: Mapping[str, Any] | None = None,
     embed: bool = False,
+    thumbnails: Mapping[int, bytes] | None = None,
 ) -> str:
     """The page's text.
 
@@ -107,6 +108,7 @@ def rendered(
         backbone: the network's name; empty: not known.
         made_by: all that made the results.
         embed: put the videos into the page.
+        thumbnails: small pictures as WebP, by a video's place among the videos (``report_thumbnails.py``).
 
     Raises:
         OutputError: the videos are too large to be put into it, or cannot be read.
@@ -119,6 +121,8 @@ def rendered(
     template = environment.from_string(_part("report.html.j2"))
     inside = _embedded(videos) if embed else {}
     shown = [_shown(video, beside, f"video-{number}" if number in inside else None) for number, video in enumerate(videos)]
+    for number, picture in (thumbnails or {}).items():
+        shown[number]["picture"] = base64.b64encode(picture).decode()
     text = template.render(
         title=title or (shown[0]["name"] if len(shown) == 1 else f"{len(shown)} videos"),
         style=Markup(_part("report.css")),
@@ -145,6 +149,7 @@ def _shown(video: ReportVideo, beside: Path | None, embedded: str | None) -> dic
         "name": _name(video.name),
         "link": None if embedded or video.path is None else _link(video.path, beside),
         "embedded": embedded,
+        "picture": None,
         "trouble": video.trouble,
         "duration": round(duration_s, 3),
         "found": [

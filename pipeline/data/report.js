@@ -504,6 +504,8 @@ class View {
     player.src = this.video.embedded ? embedded(this.video.embedded) : this.video.link;
     this.trouble = element("p", { className: "note", hidden: true });
     player.addEventListener("error", () => {
+      player.hidden = true; // a small picture of it is better than a player that cannot play
+      if (this.video.picture) player.after(picture(this.video, "still"));
       this.trouble.hidden = false;
       this.trouble.textContent = "This browser cannot play the video: it is not where it was when this page was made (" +
         decodeURIComponent(this.video.link || "in this page") + "), or in a form that browsers do not play. Segments can still be looked at.";
@@ -656,6 +658,10 @@ class View {
   leave() { this.player?.pause(); }
 }
 
+function picture(video, className = "") { // the small one that is part of the page
+  return element("img", { alt: "", className, src: `data:image/webp;base64,${video.picture}` });
+}
+
 function embedded(id) { // a video that is part of the page
   const { type, content } = JSON.parse(document.getElementById(id).textContent);
   return URL.createObjectURL(new Blob([bytes(content)], { type }));
@@ -701,8 +707,15 @@ class Index {
 
   picture(card, seen) {
     const frame = card.querySelector(".picture"), { video, best } = card;
-    if (!seen || !video.link) { frame.replaceChildren(); return; }
+    if (!seen) { frame.replaceChildren(); return; }
     if (frame.firstChild) return;
+    if (video.picture) {
+      const image = picture(video);
+      image.addEventListener("load", () => image.classList.toggle("whole", image.naturalWidth < image.naturalHeight));
+      frame.append(image);
+      return;
+    }
+    if (!video.link) { frame.append(element("i", {}, "no picture")); return; }
     const at = best ? (best[START] + best[END]) / 2 : video.duration / 2;
     frame.append(element("video", { muted: true, preload: "metadata", src: `${video.link}#t=${at.toFixed(2)}`, tabIndex: -1, ariaHidden: "true" }));
   }

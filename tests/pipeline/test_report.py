@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from tal_run.eval.annotations import GroundTruth, Instance, VideoTruth, write_activitynet
 from tal_run.eval.protocols import EvaluationError
 from tal_run.models import Detection
-from tal_run.pipeline import report, report_files
+from tal_run.pipeline import report, report_files, report_thumbnails
 from tal_run.pipeline.cli import main
 from tal_run.pipeline.detector import Curve
 from tal_run.pipeline.outputs import OutputError
@@ -258,3 +258,51 @@ def test_the_command_line_tells_what_it_made(tmp_path: Path, make_video: Callabl
     assert "--video says where it lies" in result.stderr
     for wrong in (["-o", str(tmp_path / "out.json")], ["--video", "nowhere", "-o", str(target)]):
         assert CliRunner().invoke(main, ["report", str(path), *wrong]).exit_code == 2
+
+
+@pytest.mark.parametrize("shape", [(240, 427), (427, 240), (240, 240), (240, 24_000), (50, 60)])
+def test_a_thumbnail_is_small_whatever_it_shows(shape: tuple[int, int]) -> None:
+    height, width = shape
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)  # the worst there is to compress
+    for picture in (noise, np.zeros_like(noise)):
+        text = report_thumbnails.encoded(picture)
+        assert (text[:4], text[8:12]) == (b"RIFF", b"WEBP")
+        assert len(text) <= report_thumbnails.MOST_BYTES
+
+
+def test_a_thumbnail_looks_like_its_picture() -> None:
+    import cv2
+
+    across, down = np.meshgrid(np.linspace(0, 255, 427), np.linspace(0, 255, 240))
+    picture = np.stack([across, down, np.full_like(across, 40)], axis=2).astype(np.uint8)
+    back = cv2.imdecode(np.frombuffer(report_thumbnails.encoded(picture), np.uint8), cv2.IMREAD_COLOR)
+    assert back is not None
+    assert back.shape == (135, 240, 3)
+    wanted = cv2.resize(picture, (240, 135), interpolation=cv2.INTER_AREA)
+    assert np.abs(back[..., ::-1].astype(int) - wanted).mean() < 4
+
+
+def test_a_thumbnail_is_of_the_best_detection_s_middle() -> None:
+    found = [Detection(0.0, 1.0, "a", 0.2), Detection(10.0, 20.0, "a", 0.9), Detection(3.0, 4.0, "b", 0.5)]
+    assert report_thumbnails.moment(_video(None, *found)) == 15.0
+    assert report_thumbnails.moment(_video(None, truth=[Instance(4.0, 6.0, "a", "squat")])) == 5.0
+    assert report_thumbnails.moment(_video(None, duration_s=50.0)) == 25.0
+
+
+def test_pages_of_several_videos_have_thumbnails_and_say_their_size(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    for name in ("a", "b"):
+        make_video(f"{name}.mp4", [("red", 2.0)]).rename(tmp_path / f"{name}.mp4")
+    (tmp_path / "c.mp4").write_bytes(b"no video")  # costs a sentence
+    rows = "".join(f"{name},squat,0,1,0.5\n" for name in "abcd")
+    (tmp_path / "found.csv").write_text("video_id,label,start_s,end_s,score\n" + rows)
+    arguments = ["report", str(tmp_path / "found.csv"), "-o", str(tmp_path / "page.html")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    videos = _Tags((tmp_path / "page.html").read_text()).data["videos"]
+    assert [video["picture"] is not None for video in videos] == [True, True, False, False]
+    assert base64.b64decode(videos[0]["picture"])[8:12] == b"WEBP"
+    assert re.search(r"page.html: 4 videos, 4 segments, \d+ kB$", result.stderr, re.MULTILINE)
+    assert "no picture" in result.stderr
+    assert "c.mp4" in result.stderr
+    assert CliRunner().invoke(main, [*arguments, "--no-thumbnails"]).exit_code == 0
+    assert not any(video["picture"] for video in _Tags((tmp_path / "page.html").read_text()).data["videos"])

@@ -17,7 +17,7 @@ import pytest
 
 from tal_run.eval.annotations import Instance
 from tal_run.models import Detection
-from tal_run.pipeline import report
+from tal_run.pipeline import report, report_thumbnails
 from tal_run.pipeline.detector import Curve
 from tal_run.pipeline.report import ReportVideo
 
@@ -247,6 +247,38 @@ def test_of_several_videos_there_is_a_list_with_pictures_and_a_search(
     _until(tab, "document.querySelectorAll('.card').length === 3")
     tab.goto(target.as_uri() + "#video=3")
     _until(tab, "document.querySelector('h1').textContent === 'take 2'")
+
+
+def test_the_list_s_pictures_need_no_video(tab: Any, tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    path = make_video("a.mp4", [("red", 5.0), ("blue", 5.0)])  # blue where the best detection is
+    best = Detection(6.0, 8.0, "squat", 0.9)
+    shown = [
+        ReportVideo(name=name, path=path, duration_s=10.0, detections=found)
+        for name, found in (("a", [best]), ("b", FOUND[:1]))
+    ]
+    shown.append(ReportVideo(name="c", path=None, duration_s=10.0, detections=FOUND[1:2]))
+    pictures, notes = report_thumbnails.thumbnails(shown)
+    assert (sorted(pictures), notes) == ([0, 1], [])
+    tall = np.zeros((160, 90, 3), np.uint8)
+    tall[..., 0] = 255
+    pictures[1] = report_thumbnails.encoded(tall)
+    target = tmp_path / "elsewhere" / "page.html"
+    target.parent.mkdir()
+    target.write_text(report.rendered(shown, thumbnails=pictures))
+    path.unlink()
+    tab.goto(target.as_uri())
+    _until(tab, "[...document.querySelectorAll('.card img')].filter(image => image.naturalWidth > 0).length === 2")
+    colors = tab.evaluate(
+        """[...document.querySelectorAll('.card img')].map(image => {
+        const canvas = new OffscreenCanvas(9, 9), pen = canvas.getContext("2d");
+        pen.drawImage(image, 0, 0, 9, 9);
+        return [...pen.getImageData(4, 4, 1, 1).data].slice(0, 3);
+    })"""
+    )
+    assert [color.index(max(color)) for color in colors] == [2, 0]  # blue, in the middle of what was found; red
+    assert tab.evaluate("document.querySelectorAll('.card img.whole').length") == 1
+    assert tab.locator(".card").nth(2).inner_text().startswith("no picture")
+    assert tab.locator(".card video").count() == 0
 
 
 def test_five_thousand_segments_in_ten_hours_are_smooth(tab: Any, tmp_path: Path) -> None:
