@@ -125,6 +125,17 @@ class Store:
             for name in (RESULTS, FAILURES):
                 (self.real / name).mkdir(exist_ok=True)
 
+    @classmethod
+    def as_it_is(cls, folder: Path) -> Store | None:
+        """The folder of a batch, only to look into; None: there is none yet. Raises StoreError: it is no batch's."""
+        if not (folder / MARK_FILE).exists() and not (folder / RESULTS).exists():
+            return None
+        found = cls.__new__(cls)
+        found.folder, found.real = folder, Path(os.path.realpath(folder))
+        if not found._is_marked():
+            raise StoreError(f"{printable(folder)} holds results that are no batch's: choose another folder with -o")
+        return found
+
     @property
     def locks(self) -> Path:
         """The folder of locks."""

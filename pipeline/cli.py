@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tal_run.pipeline import dry_run as dry
 from tal_run.pipeline.cli_batch import batch, limiting_options, limits_of, seen_to, threads_of
 from tal_run.pipeline.cli_choices import Choice
 from tal_run.pipeline.cli_clips import clips
@@ -29,6 +30,7 @@ from tal_run.pipeline.cli_report import report, thumbnails_of
 from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.cli_watching import config_of, detecting_options, detector_of, watching_options
 from tal_run.pipeline.cli_weights import weights
+from tal_run.pipeline.dry_run import dry_run_option
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 from tal_run.pipeline.formats import FORMATS, PAGE
 
@@ -114,6 +116,7 @@ def main() -> None:
 )
 @detecting_options
 @feature_options
+@dry_run_option
 @watching_options
 def detect(
     videos: tuple[str, ...],
@@ -122,6 +125,7 @@ def detect(
     folder: str | None,
     experiment: str | None,
     data: Path | None,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Find actions in videos, and in all videos of folders.
@@ -148,6 +152,7 @@ def detect(
             settings=options["settings"],
             min_score=options["min_score"],
             watching=options,
+            dry_run=dry_run,
         )
     if experiment or data:
         raise WrongUse("--experiment and --data go with --features")
@@ -169,6 +174,12 @@ def detect(
         formats = {target: format_name or outputs.format_of(target) for target in targets}
         for kind in {*formats.values(), *([format_name] if format_name else [])}:
             outputs.check_holds(kind, len(paths))
+        if dry_run:
+            dry.said_detector(options, display)
+            status = dry.said_videos(paths, display)
+            for target, kind in formats.items():
+                dry.said_files([target], kind)
+            sys.exit(status)
         with display.progress() as hook:
             detector, matches = detector_of(options, display, hook=hook)
     display.matches(matches)
@@ -269,6 +280,7 @@ def detect(
     help="Video shorter than one window: repeat its last frame or all of it, or make nothing of it.",
 )
 @limiting_options
+@dry_run_option
 @watching_options
 def features(
     inputs: tuple[str, ...],
@@ -278,6 +290,7 @@ def features(
     again: bool,
     flow_preset: str,
     flow_jpeg: bool,
+    dry_run: bool,
     **watching: Any,
 ) -> None:
     """Save what the backbone makes of videos.
@@ -311,6 +324,9 @@ def features(
         folder = FeatureFolder(output, layout=layout)
         files = _dataset_files(dataset, inputs, display) if dataset else None
         videos = [str(path) for path in files.videos().values()] if files else _each_once(outputs.videos_in(inputs))
+        if dry_run:
+            named = dict(zip(videos, outputs.video_ids(videos), strict=True))
+            sys.exit(dry.of_features(output, layout, named, config, again, display))
         outputs.make_folder(output)
         with display.progress() as hook:
             backbone = create_backbone(config.backbone, options=config.options, hook=hook)

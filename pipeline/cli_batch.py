@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tal_run.pipeline.cli_watching import detecting_options, watching_options
+from tal_run.pipeline.dry_run import dry_run_option, of_batch
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -93,8 +94,11 @@ def limiting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @limiting_options
 @click.option("--shard", type=Shard(), metavar="i/n", help="Do the i-th of n shares of the videos, i from 1 to n.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed.")
+@dry_run_option
 @watching_options
-def batch(folder: Path, output_name: str, shard: tuple[int, int] | None, retry_failed: bool, **options: Any) -> None:
+def batch(
+    folder: Path, output_name: str, shard: tuple[int, int] | None, retry_failed: bool, dry_run: bool, **options: Any
+) -> None:
     """Find actions in all videos of a folder, thousands if need be.
 
     Each video in FOLDER and the folders below it ends as a file in DIR/results or, if nothing can be made of it, in
@@ -123,6 +127,8 @@ def batch(folder: Path, output_name: str, shard: tuple[int, int] | None, retry_f
         for complaint in complaints:
             screen.error(complaint)
         mine = share_of(videos, *shard) if shard else videos
+        if dry_run:
+            sys.exit(of_batch(folder, output, mine, options, retry_failed, screen))
         ids = outputs.video_ids([video.path for video in videos])
         workers = workers_of(MODULE, options)
         for worker in workers:

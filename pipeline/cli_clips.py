@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tal_run.pipeline.cli_convert import check_labels, choosing_options, chosen
+from tal_run.pipeline.dry_run import check_folder, dry_run_option, said, said_files
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--exact", is_flag=True, help="From the very frame, encoded anew. [default: copied from the key frame before]")
 @choosing_options
 @click.option("--again", is_flag=True, help="Replace what is there, also what is not ours.")
+@dry_run_option
 @click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
 def clips(
     detections: tuple[str, ...],
@@ -43,6 +45,7 @@ def clips(
     top: int | None,
     labels: tuple[str, ...],
     again: bool,
+    dry_run: bool,
     quiet: bool,
 ) -> None:
     """Cut what was found out of the videos.
@@ -66,26 +69,36 @@ def clips(
         listed = [chosen(video, min_score=min_score, top=top, labels=labels) for video in found.videos]
         if all(video.path is None for video in listed):
             raise WrongUse(listed[0].trouble)
-        outputs.make_folder(folder)
+        check_folder(folder) if dry_run else outputs.make_folder(folder)
     for note in found.notes:
         display.say(f"note: {note}")
     made, kept, failed, early_s = 0, 0, 0, 0.0
     try:
         for video in listed:
             counts = _cut(
-                video, folder, _wanted_digest(found.whole, video.name), display, margin_s=margin_s, exact=exact, again=again
+                video,
+                folder,
+                _wanted_digest(found.whole, video.name),
+                display,
+                margin_s=margin_s,
+                exact=exact,
+                again=again,
+                dry_run=dry_run,
             )
             made, kept, failed, early_s = made + counts[0], kept + counts[1], failed + counts[2], max(early_s, counts[3])
     except KeyboardInterrupt:
         display.error("stopped; the clips that are there are whole")
         sys.exit(STOPPED)
     early = f"; they begin up to {early_s:.1f} s early, with a key frame (--exact)" if early_s >= 0.05 else ""
+    if dry_run:
+        said(f"{folder}: {made} would be made, {kept} kept, {failed} would fail")
+        sys.exit(SOME_FAILED if failed else DONE)
     display.say(f"{folder}: {made} made, {kept} kept, {failed} failed{early}")
     sys.exit(SOME_FAILED if failed else DONE)
 
 
 def _cut(
-    video: ReportVideo, folder: Path, wanted: str, display: Screen, *, margin_s: float, exact: bool, again: bool
+    video: ReportVideo, folder: Path, wanted: str, display: Screen, *, margin_s: float, exact: bool, again: bool, dry_run: bool
 ) -> tuple[int, int, int, float]:
     """Cut one video's clips: how many were made, kept, could not be made, and how much too early they begin at most."""
     from tal_run.extractors.errors import TalRunError
@@ -115,6 +128,11 @@ def _cut(
             for number, clip in enumerate(plan):
                 hook("cutting", completed=number, total=len(plan))
                 try:
+                    if dry_run:
+                        is_kept = source.is_kept(clip, folder, exact=exact, again=again)
+                        made, kept = made + (not is_kept), kept + is_kept
+                        said_files([] if is_kept else [source.target(clip, folder, exact=exact)])
+                        continue
                     cut = source.cut(clip, folder, exact=exact, again=again)
                 except TalRunError as error:
                     display.error(str(error))

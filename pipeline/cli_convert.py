@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tal_run.pipeline.cli_choices import Choice
+from tal_run.pipeline.dry_run import check_folder, dry_run_option, said_files
 from tal_run.pipeline.exits import DONE, WrongUse, errors_as_wrong_use
 from tal_run.pipeline.formats import FORMATS, PAGE
 
@@ -110,6 +111,7 @@ label-studio and cvat write a second file beside it: the labels, as the tool wan
 )
 @click.option("--fps", "rate", type=Rate(), help="Frames a second of the videos, where nothing else says.")
 @choosing_options
+@dry_run_option
 @click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
 def convert(
     detections: tuple[str, ...],
@@ -120,6 +122,7 @@ def convert(
     min_score: float | None,
     top: int | None,
     labels: tuple[str, ...],
+    dry_run: bool,
     quiet: bool,
 ) -> None:
     """Write detections in another form; the help is above, with the list of forms."""
@@ -145,7 +148,7 @@ def convert(
         listed = [chosen(video, min_score=min_score, top=top, labels=labels) for video in found.videos]
         shown = [_found(video, rate, kind, varies=_varies(found.whole, video.name)) for video in listed]
         if is_folder:
-            outputs.make_folder(place)
+            check_folder(place) if dry_run else outputs.make_folder(place)
             names = outputs.file_names([video.name for video in shown], FORMATS[kind].ending)
             written = [
                 each
@@ -155,8 +158,11 @@ def convert(
         else:
             written = outputs.texts(kind, shown, None if outputs.is_stream(place) else place, made_by=found.whole)
         for path, _ in written:  # the second file, and those in a folder, have names that nobody gave
-            outputs.check_writable(path or place, inputs=(*detections, *videos, *_inside(detections)))
-        for path, text in written:
+            if not dry_run or (path or place).parent.is_dir():
+                outputs.check_writable(path or place, inputs=(*detections, *videos, *_inside(detections)))
+        if dry_run:
+            said_files([path or place for path, _ in written], kind)
+        for path, text in [] if dry_run else written:
             outputs.write(path or place, text)
     for note in [
         *found.notes,
@@ -170,7 +176,7 @@ def convert(
         if is_folder and len(shown) > 1
         else ", ".join(str(path or place) for path, _ in written)
     )
-    display.say(f"{where}: {_many(len(shown), 'video')}, {_many(count, 'segment')}")
+    display.say(f"{'would be in ' * dry_run}{where}: {_many(len(shown), 'video')}, {_many(count, 'segment')}")
     sys.exit(DONE)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tal_run.pipeline.cli_train import sampling_of, settings_of
+from tal_run.pipeline.dry_run import said, said_files
 from tal_run.pipeline.exits import DONE, SOME_FAILED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def detect_in_features(
     settings: Sequence[str],
     min_score: float | None,
     watching: Mapping[str, Any],
+    dry_run: bool = False,
 ) -> None:
     """``tal-run detect --features``: exits with its status."""
     from tal_run.pipeline import outputs
@@ -106,6 +108,11 @@ def detect_in_features(
             from tal_run.pipeline.training_data import some
 
             display.say(f"note: left out {len(missing)} videos that have no features: {some(missing)}")
+        if dry_run:
+            said(f"head: {trained.head.name}, {len(trained.labels)} actions, of {checkpoint}, on {watching['device']}")
+            said(f"videos: {len(videos)}, whose features are in {folder}")
+            said_files([target], kind)
+            sys.exit(DONE)
         count = 0
 
         def results() -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import click
 
 from tal_run.pipeline.cli_choices import Choice
 from tal_run.pipeline.cli_completion import datasets as known_datasets
+from tal_run.pipeline.dry_run import dry_run_option, said, said_files, said_videos
 from tal_run.pipeline.exits import DONE, STOPPED, WrongUse, errors_as_wrong_use
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ TOLD = 20  # times in a training
     help="Seconds between saves.",
 )
 @click.option("--tensorboard", metavar="DIR", help="Write the losses there for TensorBoard, too.")
+@dry_run_option
 @click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
 def train(
     head_name: str | None,
@@ -130,6 +132,7 @@ def train(
     device: str,
     save_every_s: float,
     tensorboard: str | None,
+    dry_run: bool,
     quiet: bool,
 ) -> None:
     """Train a head on features and annotations.
@@ -176,7 +179,7 @@ def train(
         sampling = sampling_of(fps, window, stride) if videos is None else None
         if videos is not None:
             values = {"trunk": trunk or "c3d", **values}
-        write = stack.enter_context(_tensorboard(tensorboard)) if tensorboard else None
+        write = stack.enter_context(_tensorboard(tensorboard)) if tensorboard and not dry_run else None
         _check_moments(head_name, moments, moment_features, moment_classes, start_from)
         if folder is None and moment_features is None and videos is None:
             raise WrongUse("say what to learn from, with --features DIR (`tal-run features` makes them)")
@@ -198,6 +201,8 @@ def train(
         if unseen:
             display.say(f"note: left out what is not to be seen: {', '.join(unseen)}")
         start = load_head(start_from) if start_from else None
+        if dry_run and videos is not None:
+            sys.exit(_dry_on_frames(head_name, config, videos, target, display))
         of_moments = paper.moments.subset if experiment and paper and paper.moments else subset
         source = _source(moments, moment_features or folder, moment_classes, of_moments)
         with display.progress() as hook:
@@ -232,6 +237,10 @@ def train(
         wanted = paper.features.get("backbone") if experiment and paper else None
         if wanted and found.needs.backbone not in (None, wanted):
             display.say(f"note: not quite {experiment}, as the features are {found.needs.backbone}'s, not {wanted}'s")
+        if dry_run:
+            _say_what_there_is(found, chosen, head, config, said)
+            _dry(target, device)
+            sys.exit(DONE)
         options = training.TrainOptions(
             seed=seed or 0,
             device=device,
@@ -246,7 +255,7 @@ def train(
             if file != target:
                 display.say(f"first, {file}, to start from:")
             if videos is None:
-                _say_what_there_is(data, chosen, head, config, display)
+                _say_what_there_is(data, chosen, head, config, display.say)
             else:
                 display.say(
                     f"scnn learns {len(data.labels)} actions from {len(clips.labels)} segments of frames, for "
@@ -402,19 +411,40 @@ def _say_what_is_not_there(found: TrainingSet, display: Screen) -> None:
         display.say(f"note: left out {len(found.unlabelled)} videos that have no actions: {some(found.unlabelled)}")
 
 
-def _say_what_there_is(found: TrainingSet, subset: str, head: Head[Any], config: Any, display: Screen) -> None:
+def _say_what_there_is(found: TrainingSet, subset: str, head: Head[Any], config: Any, say: Callable[[str], None]) -> None:
     from tal_run.pipeline.training_data import ALL
 
     snippets = sum(len(video.features) for video in found.videos)
     moments = sum(video.trimmed for video in found.videos)
     kinds = {"videos": len(found.videos) - moments, "moments": moments}
-    display.say(
+    say(
         f"{head.name} learns {len(found.labels)} actions from "
         + " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
         + f" ({snippets} snippets"
         + (")" if subset == ALL else f", {subset})")
         + f", for {config.iterations} iterations"
     )
+
+
+def _dry_on_frames(head: str, config: Any, folder: Path, target: Path, display: Screen) -> int:
+    """What would be learnt from frames: the exit status."""
+    from tal_run.pipeline.scnn_clips import videos_in
+
+    status = said_videos([str(path) for path in videos_in(folder).values()], display)
+    said(f"{head} would learn from segments of those that are annotated, for {config.iterations} iterations")
+    _dry(target, "")
+    return status
+
+
+def _dry(target: Path, device: str) -> None:
+    """What a training would write, and where it would go on from."""
+    from tal_run.pipeline.training import training_file
+
+    if device:
+        said(f"computed on: {device}")
+    if training_file(target).exists():
+        said(f"would go on from {training_file(target)}, if that is of the same training")
+    said_files([target])
 
 
 def _tell(display: Screen, write: Any | None, iteration: int, total: int, losses: Mapping[str, float]) -> None:

@@ -30,11 +30,11 @@ def list_(names_only: bool) -> None:
     if names_only:
         click.echo("\n".join(EXTRACTORS))
         return
-    rows = [(name, _state(_files_of(name)), backbone.knows) for name, backbone in EXTRACTORS.items()]
+    rows = [(name, _state(files_of(name)), backbone.knows) for name, backbone in EXTRACTORS.items()]
     Screen().table(("backbone", "weights", "knows"), rows, dim=[not state.startswith(HERE) for _, state, _ in rows])
 
 
-def _files_of(name: str) -> tuple[WeightsFile, ...]:
+def files_of(name: str) -> tuple[WeightsFile, ...]:
     """All that a backbone needs, and the names of its classes."""
     from tal_run.extractors.published_weights import PUBLISHED
     from tal_run.extractors.registry import EXTRACTORS
@@ -75,7 +75,7 @@ def pull(names: tuple[str, ...], quiet: bool) -> None:
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=quiet)
-    wanted = {name: _files_of(name) for name in names}
+    wanted = {name: files_of(name) for name in names}
     status = DONE
     for name, files in wanted.items():
         try:
@@ -101,7 +101,7 @@ def verify(names: tuple[str, ...]) -> None:
     from tal_run.pipeline.screen import Screen
 
     display, status, seen = Screen(), DONE, 0
-    files = dict.fromkeys(file for name in (names or EXTRACTORS) for file in _files_of(name))
+    files = dict.fromkeys(file for name in (names or EXTRACTORS) for file in files_of(name))
     for file in files:
         state = state_of(file)
         for path, fault in state.impostors:
@@ -124,7 +124,7 @@ def path(name: str) -> None:
     from tal_run.extractors.weights import cache_folder, state_of
     from tal_run.pipeline.screen import Screen
 
-    states = {file: state_of(file) for file in _files_of(name)}
+    states = {file: state_of(file) for file in files_of(name)}
     for state in states.values():
         if state.path is not None:
             click.echo(state.path)

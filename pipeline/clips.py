@@ -131,8 +131,42 @@ class ClipSource:
             VideoError: the video cannot be read there.
             OutputError: something else is in the clip's place, or it cannot be written.
         """
-        target = folder / f"{clip.stem}{self._endings[exact]}"
-        recipe = json.dumps(
+        target = self.target(clip, folder, exact=exact)
+        recipe = self._recipe(clip, exact=exact)
+        if self.is_kept(clip, folder, exact=exact, again=again):
+            return CutClip(path=target, is_kept=True)
+        request = {"command": "cut", "start_s": clip.start_s, "end_s": clip.end_s, "exact": exact, "recipe": recipe}
+        try:
+            with written_whole(target) as part:
+                made = self._answer({**request, "target": str(part), "format": FORMATS[target.suffix]}, "clip")
+        except OSError as error:
+            raise cannot_write(target, error) from error
+        return CutClip(path=target, start_s=self._seconds(made, "start_s"))
+
+    def target(self, clip: Clip, folder: Path, *, exact: bool = False) -> Path:
+        """A clip's file in a folder."""
+        return folder / f"{clip.stem}{self._endings[exact]}"
+
+    def is_kept(self, clip: Clip, folder: Path, *, exact: bool = False, again: bool = False) -> bool:
+        """Whether a clip is there, made in the same way.
+
+        Raises:
+            OutputError: something else is in its place.
+        """
+        target = self.target(clip, folder, exact=exact)
+        if not target.exists() and not target.is_symlink():
+            return False
+        if not target.is_file() or target.samefile(self._path):
+            raise OutputError(f"{target} is in the way of a clip: choose another folder with -o")
+        made_by = self._recipe_of(target)
+        if not made_by and not again:
+            raise OutputError(
+                f"{target} is there, and no clip of tal-run's: choose another folder with -o, or --again to replace it"
+            )
+        return made_by == self._recipe(clip, exact=exact) and not again
+
+    def _recipe(self, clip: Clip, *, exact: bool) -> str:
+        return json.dumps(
             {
                 "version": RECIPE_VERSION,
                 "sha256": self._digest,
@@ -141,23 +175,6 @@ class ClipSource:
                 "exact": exact,
             }
         )
-        if target.exists() or target.is_symlink():
-            if not target.is_file() or target.samefile(self._path):
-                raise OutputError(f"{target} is in the way of a clip: choose another folder with -o")
-            made_by = self._recipe_of(target)
-            if made_by == recipe and not again:
-                return CutClip(path=target, is_kept=True)
-            if not made_by and not again:
-                raise OutputError(
-                    f"{target} is there, and no clip of tal-run's: choose another folder with -o, or --again to replace it"
-                )
-        request = {"command": "cut", "start_s": clip.start_s, "end_s": clip.end_s, "exact": exact, "recipe": recipe}
-        try:
-            with written_whole(target) as part:
-                made = self._answer({**request, "target": str(part), "format": FORMATS[target.suffix]}, "clip")
-        except OSError as error:
-            raise cannot_write(target, error) from error
-        return CutClip(path=target, start_s=self._seconds(made, "start_s"))
 
     def picture(self, at_s: float, *, short_side: int) -> NDArray[np.uint8]:
         """What is on screen then, [H, W, 3] RGB, the shorter side that long.
