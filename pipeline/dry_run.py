@@ -6,6 +6,7 @@ status. Only what is quick is found out: of many videos, the length of a few. No
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -112,7 +113,7 @@ def said_videos(paths: Sequence[str], display: Screen) -> int:
     from tal_run.extractors.video import probe
 
     sample = paths if len(paths) <= MOST_PROBED else [paths[len(paths) * k // MOST_PROBED] for k in range(MOST_PROBED)]
-    seconds, count, wrong = 0.0, 0, 0
+    seconds, count, wrong = 0.0, 0, set[str]()
     with display.progress() as hook:
         for number, path in enumerate(sample):
             hook("looking at videos", completed=number, total=len(sample))
@@ -120,17 +121,18 @@ def said_videos(paths: Sequence[str], display: Screen) -> int:
                 length_s = probe(path).duration_s
             except TalRunError as error:
                 display.error(str(error))
-                wrong += 1
+                wrong.add(path)
                 continue
             seconds, count = seconds + length_s, count + _bytes(path)
     whole = sum(map(_bytes, paths))
     if len(sample) < len(paths) and count:
         said(f"videos: {len(paths)}, about {length(seconds * whole / count)} (by {len(sample)} of them), {amount(whole)}")
     else:
-        said(f"videos: {len(paths) - wrong}, {length(seconds)}, {amount(whole)}")
+        said(f"videos: {len(paths) - len(wrong)}, {length(seconds)}, {amount(whole)}")
     if len(paths) <= MOST_LISTED:
         for path in paths:
-            said(f"  {path}")
+            if path not in wrong:
+                said(f"- {path}")
     return SOME_FAILED if wrong else DONE
 
 
@@ -182,7 +184,8 @@ def check_folder(folder: Path) -> None:
 
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
-        raise OutputError(f"cannot make the folder {folder} ({there} is no folder): choose another with -o")
+        why = os.strerror(errno.EEXIST if there == folder else errno.ENOTDIR)
+        raise OutputError(f"cannot make the folder {folder} ({why}): choose another with -o")
     if not os.access(there, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write into the folder {there} (no permission): choose another with -o")
 
