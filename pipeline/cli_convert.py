@@ -89,12 +89,17 @@ def _formats_listed() -> str:
     tal-run convert found.json -o found.srt
     tal-run convert results/ -o subtitles/ --format vtt
 
-DETECTIONS are files in any form that `tal-run eval` reads, and folders of them. FILE's ending says which form to write; into
-a FOLDER goes a file for each video. What counts frames needs their rate: from tal-run's own json, from --video, or from --fps.
+DETECTIONS are files in any form below but ffmetadata, and folders of them: what was corrected in a tool comes back. FILE's
+ending says which form to write; into a FOLDER goes a file for each video. What counts frames needs their rate: from tal-run's
+own json, from --video, or from --fps.
 
 \b
     format        ending              what it is, who opens it
 {_formats_listed()}
+
+json, jsonl, csv, thumos and label-studio keep six decimals of a score, eaf and cvat six digits; vtt, srt and edl two decimals
+behind the label, chapters none. What has no score, as what a person adds, comes back with 1. Times are milliseconds, or whole
+frames in edl, label-studio and cvat; thumos writes labels as it does (LongJump, or numbers), srt and edl on one line.
 
 label-studio and cvat write a second file beside it: the labels, as the tool wants to be told of them. For a page or a figure,
 `tal-run report`."""
@@ -141,7 +146,7 @@ def convert(
         if not is_folder:
             outputs.check_writable(place, inputs=(*detections, *videos))
         with display.progress() as hook:
-            found = report_files.gather(detections, videos=videos, verify=bool(videos), hook=hook)
+            found = report_files.gather(detections, videos=videos, verify=bool(videos), rate=rate, hook=hook)
         if FORMATS[kind].is_of_one and len(found.videos) > 1 and not place.suffix and not place.exists():
             is_folder = True  # a new name without an ending, for several files
         check_labels(found.videos, labels)

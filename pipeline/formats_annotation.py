@@ -57,6 +57,8 @@ def eaf(video: FoundVideo, *, beside: Path | None = None) -> str:
     number = 0
     for name, tier in _tiers(video):
         element = ElementTree.SubElement(root, "TIER", LINGUISTIC_TYPE_REF="default-lt", TIER_ID=name)
+        if name != (label := xml_text(tier[0].label)):
+            element.set("PARTICIPANT", label)  # so that who reads it back knows which label the second tier is of
         for found in tier:
             number += 1
             annotation = ElementTree.SubElement(ElementTree.SubElement(element, "ANNOTATION"), "ALIGNABLE_ANNOTATION")

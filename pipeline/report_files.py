@@ -28,8 +28,10 @@ from tal_run.extractors.video import MAX_FPS
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
 from tal_run.models import Detection
+from tal_run.pipeline import formats_reading, outputs
 from tal_run.pipeline.batch_store import MARK_FILE, RESULTS
 from tal_run.pipeline.detector import Curve
+from tal_run.pipeline.formats_base import FormatError, FoundVideo
 from tal_run.pipeline.outputs import OutputError
 from tal_run.pipeline.report import ReportVideo
 
@@ -74,6 +76,7 @@ def gather(
     videos: Sequence[str | os.PathLike[str]] = (),
     truth: GroundTruth | None = None,
     verify: bool = True,
+    rate: Fraction | None = None,
     hook: Hook = ignore_progress,
 ) -> Found:
     """What lies in files of detections, and in folders of such files, with the videos and the truth that belong to it.
@@ -83,6 +86,7 @@ def gather(
         videos: where the videos lie, files or folders; without, beside the detections.
         truth: what is annotated.
         verify: read the videos, to see whether they are those that the detections were made of.
+        rate: frames a second, for forms that count frames; None: their video's.
         hook: told of files.
 
     Raises:
@@ -96,9 +100,11 @@ def gather(
         hook(STEP, completed=number, total=len(files))
         try:
             card = _card(path)
-            listed += _listed(path, card)
+            listed += (
+                _read_back(path, places, rate, alone=len(files) == 1) if formats_reading.is_form(path) else _listed(path, card)
+            )
             cards[path] = card
-        except EvaluationError as error:
+        except (EvaluationError, FormatError) as error:
             if is_given:
                 raise
             notes.append(f"left out: {error}")
@@ -130,17 +136,23 @@ def gather(
 
 
 def _files(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[Path, bool]]:
-    """Files, and whether each was given by name; no folder is entered twice, and no link to one is followed."""
+    """Files, and whether each was given by name; no folder is entered twice, and no link to one is followed.
+
+    Forms of players and tools count in a folder only where no other has detections: they mostly lie beside what they are of.
+    """
     for given in map(Path, inputs):
         if not given.is_dir():
             yield given, True
             continue
         is_batch = (given / MARK_FILE).is_file() and (given / RESULTS).is_dir()  # whose table says the same once more
+        inside = list[Path]()
         for folder, folders, names in os.walk(given / RESULTS if is_batch else given):
             folders.sort()
-            for name in sorted(names):
-                if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
-                    yield Path(folder, name), False
+            inside += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        for endings in (ENDINGS, formats_reading.ENDINGS):
+            if fitting := [path for path in inside if path.suffix.lower() in endings]:
+                yield from ((path, False) for path in fitting)
+                break
 
 
 def _card(path: Path) -> Mapping[str, Any]:
@@ -164,22 +176,56 @@ def _listed(path: Path, card: Mapping[str, Any]) -> list[_Listed]:
     by_video: list[list[Detection]] = [[] for _ in table.video_ids]
     for row in range(len(table)):
         start_s, end_s = (float(value) for value in table.segments[row])
-        score, label = float(table.scores[row]), table.labels[table.classes[row]]
-        if not (0 <= start_s < end_s <= LONGEST_S and math.isfinite(score)):
-            raise EvaluationError(
-                f"{table.place(row)}: {label} from {start_s:g} to {end_s:g} s with score {score:g} cannot be shown: "
-                "a segment begins at 0 or later and ends after that, and a score is a number"
-            )
-        by_video[int(table.videos[row])].append(Detection(start_s, end_s, label, score))
+        found = Detection(start_s, end_s, table.labels[table.classes[row]], float(table.scores[row]))
+        _check_possible(found, table.place(row))
+        by_video[int(table.videos[row])].append(found)
     cards = _part(card, "videos")
     return [
         _Listed(
             name=name,
             source=path,
-            detections=sorted(found, key=lambda found: (-found.score, found.start_s, found.label)),
+            detections=_best_first(found),
             card=_part(cards, name),
         )
         for name, found in zip(table.video_ids, by_video, strict=True)
+    ]
+
+
+def _best_first(found: Sequence[Detection]) -> list[Detection]:
+    return sorted(found, key=lambda found: (-found.score, found.start_s, found.label))
+
+
+def _check_possible(found: Detection, where: str) -> None:
+    if not (0 <= found.start_s < found.end_s <= LONGEST_S and math.isfinite(found.score)):
+        raise EvaluationError(
+            f"{where}: {found.label} from {found.start_s:g} to {found.end_s:g} s with score {found.score:g} cannot be shown: "
+            "a segment begins at 0 or later and ends after that, and a score is a number"
+        )
+
+
+def _read_back(path: Path, places: _Places, rate: Fraction | None, *, alone: bool) -> list[_Listed]:
+    """The videos of a file in a form of players, editors or annotation tools.
+
+    Raises:
+        EvaluationError: it cannot be read, or holds what cannot be true.
+        FormatError: it counts frames, and how many a second is not known.
+    """
+
+    def rate_of(name: str, file: str) -> Fraction:
+        video = places.find(_Listed(name=name, source=path, detections=[], card={"file": file}), alone=alone)
+        if rate is None and video is not None:
+            from tal_run.extractors.video import probe
+
+            return outputs.rate_of(probe(video))
+        return rate or FoundVideo(name=name, detections=()).known_rate
+
+    videos = formats_reading.read(path, rate_of=rate_of)
+    for video in videos:
+        for number, found in enumerate(video.detections, 1):
+            _check_possible(found, f"{path}, segment {number} of {video.name}")
+    return [
+        _Listed(name=video.name, source=path, detections=_best_first(video.detections), card={"file": video.file})
+        for video in videos
     ]
 
 

@@ -46,7 +46,7 @@ COMMANDS = {
     "detect": ["detect", "videos", "--backbone", "starter", "-o", "new.json", "-o", "new.csv", "-o", "new.html"],
     "convert": ["convert", "found.csv", "-o", "new.jsonl"],
     "convert to a folder": ["convert", "found.csv", "-o", "subtitles/", "--format", "vtt"],
-    "convert with a second file": ["convert", "found.csv", "-o", "new.json", "--format", "label-studio"],
+    "convert with a second file": ["convert", "found.csv", "-o", "new.json", "--format", "label-studio", "--fps", "25"],
     "clips": ["clips", "found.csv", "--video", "videos", "-o", "cut"],
     "exact clips of a label": ["clips", "found.csv", "--video", "videos", "-o", "cut", "--exact", "--label", "squat"],
 }
