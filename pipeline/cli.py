@@ -137,10 +137,8 @@ def detect(
     from functools import partial
 
     if folder is not None:
-        if options["queries"] or options["word_vectors"] or options["names_only"] or options["top"] is not None:
-            raise WrongUse(
-                "in stored features all actions are sought: leave out --query, --word-vectors, --names-only and --top"
-            )
+        if options["top"] is not None:
+            raise WrongUse("in stored features all actions are sought, or those that --query names: leave out --top")
         detect_in_features(
             videos,
             folder=folder,
@@ -151,6 +149,7 @@ def detect(
             data=data,
             settings=options["settings"],
             min_score=options["min_score"],
+            asked={name: options[name] for name in ("queries", "word_vectors", "names_only")},
             watching=options,
             dry_run=dry_run,
         )

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tal_run.pipeline.cli_choices import Choice
 from tal_run.pipeline.exits import DONE, SOME_FAILED, errors_as_wrong_use
 
 if TYPE_CHECKING:
     from tal_run.eval.datasets import SubsetCheck
     from tal_run.pipeline.screen import Screen
 
+# as ``eval.synthetic.LOOKS``, without importing it; a test compares them
+LOOK_NAMES = ("stadium", "street")
 SHOWN = 20  # of missing or wrong videos, a sentence each
 
 
@@ -43,7 +46,7 @@ def list_(names_only: bool) -> None:
 )
 @click.option("--trimmed", type=click.IntRange(0, 1_000_000), default=0, show_default=True, metavar="N", help="Trimmed clips.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another one gives other videos.")
-@click.option("--look", default="stadium", show_default=True, metavar="NAME", help="stadium or street.")
+@click.option("--look", type=Choice(LOOK_NAMES), default="stadium", show_default=True, help="How all but the motion is drawn.")
 @click.option("--min-s", type=float, default=20.0, show_default=True, help="Length of the shortest video, seconds.")
 @click.option("--max-s", type=float, default=60.0, show_default=True, help="Length of the longest.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Videos to make at a time. [default: one a core]")

@@ -15,7 +15,8 @@ MARKS = {"good": "ok", "note": "note", "wrong": "WRONG"}
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a report of a fault.")
-def doctor(as_json: bool) -> None:
+@click.option("--quiet", is_flag=True, help="No progress, no cures: the findings only.")
+def doctor(as_json: bool, quiet: bool) -> None:
     """Look at this machine: versions, devices, decoders, flow, weights, space; and for each problem its cure.
 
     Everything is tried for a moment on the video that comes with tal-run; it takes some ten seconds. Exit status: 0 all that
@@ -24,7 +25,7 @@ def doctor(as_json: bool) -> None:
     from tal_run.pipeline.doctor import examine
     from tal_run.pipeline.screen import Screen
 
-    display = Screen()
+    display = Screen(quiet=quiet)
     with display.progress() as hook:
         findings = list(examine(hook=hook))
     if as_json:

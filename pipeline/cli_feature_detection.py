@@ -15,7 +15,9 @@ from tal_run.pipeline.exits import DONE, SOME_FAILED, WrongUse, errors_as_wrong_
 
 if TYPE_CHECKING:
     from tal_run.extractors.errors import TalRunError
+    from tal_run.models.head import TrainedHead
     from tal_run.pipeline.experiments import Experiment
+    from tal_run.pipeline.query import QueryMatch
 
 Command = Callable[..., Any]
 STEP = "detecting"
@@ -55,6 +57,7 @@ def detect_in_features(
     data: Path | None,
     settings: Sequence[str],
     min_score: float | None,
+    asked: Mapping[str, Any],
     watching: Mapping[str, Any],
     dry_run: bool = False,
 ) -> None:
@@ -77,6 +80,8 @@ def detect_in_features(
             raise WrongUse("--features takes one -o FILE, to which detections in all of them go")
         if watching["backbone"] is not None:
             raise WrongUse(f"stored features are not watched: leave out --backbone {watching['backbone']}")
+        if experiment is not None and asked["queries"]:
+            raise WrongUse(f"{experiment} looks for its own actions: leave out --query")
         fps = watching["fps"]
         if isinstance(fps, str):
             raise WrongUse("stored features lie in time as they do: give --fps a number, or leave it out")
@@ -102,6 +107,8 @@ def detect_in_features(
         trained = feature_detection.seeking(trained, values)
         if paper is not None and paper.carried_over:
             trained = cross_dataset.carried_over(trained, labels, config=cross_dataset.ALL_CLASSES)
+        matches = _matches(trained, checkpoint, asked)
+        display.matches(matches)
         stored = FeatureFolder(folder)
         videos, missing = feature_detection.chosen_videos(stored, wanted)
         if missing:
@@ -110,26 +117,51 @@ def detect_in_features(
             display.say(f"note: left out {len(missing)} videos that have no features: {some(missing)}")
         if dry_run:
             said(f"head: {trained.head.name}, {len(trained.labels)} actions, of {checkpoint}, on {watching['device']}")
+            for match in matches:
+                said(f"looking for: {match.summary()}")
             said(f"videos: {len(videos)}, whose features are in {folder}")
             said_files([target], kind)
             sys.exit(DONE)
+        from tal_run.pipeline.trained_detector import sought
+
+        localize = sought(trained, matches) if matches else None
         count = 0
 
         def results() -> Any:
             nonlocal count
             found = feature_detection.detections_in(
-                trained, stored, videos, sampling=sampling, min_score=min_score, failed=failed
+                trained, stored, videos, sampling=sampling, min_score=min_score, localize=localize, failed=failed
             )
             for done, (video, detections) in enumerate(found, start=1):
                 count += len(detections)
                 hook(STEP, completed=done + len(failures), total=len(videos))
                 yield video, detections
 
-        card = feature_detection.made_by(trained, Path(checkpoint), stored, min_score=min_score)
+        card = feature_detection.made_by(trained, Path(checkpoint), stored, min_score=min_score, matches=matches)
         with display.progress() as hook:
             outputs.write(target, outputs.pieces(kind, results(), card))
     display.say(f"{target}: {count} detections in {len(videos) - len(failures)} videos")
     sys.exit(SOME_FAILED if failures else DONE)
+
+
+def _matches(trained: TrainedHead, checkpoint: str, asked: Mapping[str, Any]) -> list[QueryMatch]:
+    """What is asked for. Raises TalRunError, WrongUse: it cannot be."""
+    from functools import partial
+
+    from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
+    from tal_run.pipeline.trained_detector import matches_of
+    from tal_run.pipeline.word_vectors import load_word_vectors
+
+    file = asked["word_vectors"]
+    if not asked["queries"]:
+        if file or asked["names_only"]:
+            raise WrongUse("--word-vectors and --names-only go with --query")
+        return []
+    if file and not Path(file).is_file():
+        raise WrongUse(f"there is no file {file} to read word vectors from: check --word-vectors")
+    vectors = partial(load_word_vectors, file) if file else None
+    config = NAMES_ONLY if asked["names_only"] else QueryConfig()
+    return matches_of(trained, asked["queries"], source=Path(checkpoint).name, vectors=vectors, config=config)
 
 
 def _of(

@@ -91,7 +91,8 @@ def pull(names: tuple[str, ...], quiet: bool) -> None:
 
 @weights.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-def verify(names: tuple[str, ...]) -> None:
+@click.option("--quiet", is_flag=True, help="No notes: the files and errors only.")
+def verify(names: tuple[str, ...], quiet: bool) -> None:
     """Check every byte of the weights on this machine, or of the named backbones'.
 
     Exit status 1: something has the right name and the wrong bytes.
@@ -100,7 +101,7 @@ def verify(names: tuple[str, ...]) -> None:
     from tal_run.extractors.weights import state_of
     from tal_run.pipeline.screen import Screen
 
-    display, status, seen = Screen(), DONE, 0
+    display, status, seen = Screen(quiet=quiet), DONE, 0
     files = dict.fromkeys(file for name in (names or EXTRACTORS) for file in files_of(name))
     for file in files:
         state = state_of(file)

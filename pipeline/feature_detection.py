@@ -10,7 +10,7 @@ from typing import Any
 
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.feature_files import FeatureFolder
-from tal_run.extractors.features import FeatureError
+from tal_run.extractors.features import FeatureError, Features
 from tal_run.extractors.names import choices, meant
 from tal_run.extractors.timegrid import Sampling
 from tal_run.extractors.weights import sha256_of
@@ -18,6 +18,8 @@ from tal_run.extractors.wire import printable
 from tal_run.models import Detection
 from tal_run.models.head import HeadError, TrainedHead
 from tal_run.pipeline.head_config import parsed
+from tal_run.pipeline.outputs import queries_card
+from tal_run.pipeline.query import QueryMatch
 from tal_run.pipeline.training_data import names_of
 
 # the numbers of a head that count when actions are sought and not before; the others are in its weights
@@ -92,6 +94,7 @@ def detections_in(
     *,
     sampling: Sampling | None = None,
     min_score: float | None = None,
+    localize: Callable[[Features], list[Detection]] | None = None,
     failed: Callable[[str, TalRunError], None],
 ) -> Iterator[tuple[str, list[Detection]]]:
     """What the head finds, video by video, best first.
@@ -102,20 +105,29 @@ def detections_in(
         videos: name of a video -> of its features.
         sampling: how features made elsewhere lie in time, where nothing there says so.
         min_score: leave out what scores lower.
+        localize: what finds actions in features; None: the head, all that it knows.
         failed: told of videos whose features cannot be read or do not fit; the others go on.
     """
     for video, name in videos.items():
         try:
-            found = trained.localize(folder.read(name, sampling=sampling))
+            found = (localize or trained.localize)(folder.read(name, sampling=sampling))
         except TalRunError as error:
             failed(video, error)
             continue
         yield video, [one for one in found if min_score is None or one.score >= min_score]
 
 
-def made_by(trained: TrainedHead, checkpoint: Path, folder: FeatureFolder, *, min_score: float | None) -> dict[str, Any]:
-    """What made the results: the head, its numbers, and what it was trained on."""
+def made_by(
+    trained: TrainedHead,
+    checkpoint: Path,
+    folder: FeatureFolder,
+    *,
+    min_score: float | None,
+    matches: Sequence[QueryMatch] = (),
+) -> dict[str, Any]:
+    """What made the results: the head, its numbers, what it was trained on, and what was asked for."""
     return {
+        **({"queries": queries_card(matches)} if matches else {}),
         "tal_run": version("tal-run"),
         "head": {
             "name": trained.head.name,

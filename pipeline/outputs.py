@@ -206,6 +206,18 @@ def pieces(
     yield ending + after
 
 
+def queries_card(matches: Sequence[QueryMatch]) -> dict[str, Any]:
+    """What was asked for, and what stands in for it."""
+    return {
+        writable_text(match.query): {
+            "exact": match.exact,
+            "classes": {found.label: round(found.affinity, 4) for found in match.classes},
+            "words_without_vector": [writable_text(word) for word in match.unknown_words],
+        }
+        for match in matches
+    }
+
+
 def external_data(
     detector: Detector, matches: Sequence[QueryMatch], results: Mapping[str, VideoResult], *, curves: bool = False
 ) -> dict[str, Any]:
@@ -233,14 +245,7 @@ def external_data(
             },
         },
         "head": detector.head_card,
-        "queries": {
-            writable_text(match.query): {
-                "exact": match.exact,
-                "classes": {found.label: round(found.affinity, 4) for found in match.classes},
-                "words_without_vector": [writable_text(word) for word in match.unknown_words],
-            }
-            for match in matches
-        },
+        "queries": queries_card(matches),
         "query_matching": asdict(detector.config.query),
         "top_classes": None if matches else detector.config.top_classes,
         "videos": {writable_text(video_id): video_card(result, curves=curves) for video_id, result in results.items()},

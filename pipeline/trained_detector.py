@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from tal_run.models import Detection
 from tal_run.models.head import HeadError, TrainedHead, load_head
 from tal_run.pipeline.cross_dataset import affinities_of
 from tal_run.pipeline.detector import Curve, DetectConfig, Detector, NothingMatchesError, best_first
-from tal_run.pipeline.query import ClassAffinity, QueryError, QueryMatch, exact_match, match_query
+from tal_run.pipeline.query import ClassAffinity, QueryConfig, QueryError, QueryMatch, exact_match, match_query
 
 if TYPE_CHECKING:
     from tal_run.pipeline.query import Vectors
@@ -102,32 +102,7 @@ class TrainedDetector(Detector):
             WordVectorsError: the vectors cannot be had.
         """
         queries = [queries] if isinstance(queries, str) else queries
-        if self.takes_any_words:
-            return self._match_by_words(queries)
-        labels = self.trained.labels
-        matches = []
-        for query in dict.fromkeys(queries):
-            index = exact_match(query, labels)
-            if index is None:
-                likely = meant(query, labels)
-                raise NothingMatchesError(
-                    f'"{printable(query)}" is no action that {self.checkpoint.name} was trained to find'
-                    + (f" ({likely})" if likely else "")
-                    + f": ask for one of {_listed(labels)}, or for nothing, to get all"
-                )
-            found = ClassAffinity(labels[index], index, 1.0)
-            matches.append(QueryMatch(query, (found,), exact=True, unknown_words=(), nearest=(found,)))
-        return matches
-
-    def _match_by_words(self, queries: Sequence[str]) -> list[QueryMatch]:
-        labels, config = self.trained.labels, self.config.query
-        matches = [match_query(query, labels, vectors=self._vectors, config=config) for query in dict.fromkeys(queries)]
-        if matches and not any(match.classes for match in matches):
-            raise NothingMatchesError(
-                "; ".join(match.summary() for match in matches)
-                + f": {self.checkpoint.name} was trained to find {_listed(labels)}, and what is like them"
-            )
-        return matches
+        return matches_of(self.trained, queries, source=self.checkpoint.name, vectors=self._vectors, config=self.config.query)
 
     def curves(self, features: Features, matches: Sequence[QueryMatch] = (), *, labels: Collection[str]) -> dict[str, Curve]:
         """None: heads give segments."""
@@ -143,23 +118,15 @@ class TrainedDetector(Detector):
         Raises:
             FeatureError: the head was trained on other features.
         """
-        if matches and self.takes_any_words:
-            heads = [self._carried_over(match) for match in matches if match.classes]
-            return best_first([found for head in heads for found in self._scoring(head.localize(features))])
+        if matches:
+            return self._scoring(sought(self.trained, matches)(features))
         return self.chosen(self.trained.localize(features), matches)
 
     def chosen(self, every: Sequence[Detection], matches: Sequence[QueryMatch]) -> list[Detection]:
         """Of all that was found in a video, what is asked for, best first."""
         found = self._scoring(every)
         if matches:
-            return best_first(
-                [
-                    replace(detection, label=match.query)
-                    for match in matches
-                    for detection in found
-                    if detection.label == match.classes[0].label
-                ]
-            )
+            return renamed(found, matches)
         best = list(dict.fromkeys(detection.label for detection in found))[: self.config.top_classes]
         return best_first([detection for detection in found if detection.label in best])
 
@@ -167,9 +134,69 @@ class TrainedDetector(Detector):
         """Without what scores too low."""
         return [found for found in every if self.min_score is None or found.score >= self.min_score]
 
-    def _carried_over(self, match: QueryMatch) -> TrainedHead:
-        """The head for one query alone: what is found for it does not depend on what else is asked for."""
-        return self.trained.carried_over([match.query], affinities_of([match], len(self.trained.labels)))
+
+def matches_of(
+    trained: TrainedHead, queries: Sequence[str], *, source: str, vectors: Vectors = None, config: QueryConfig | None = None
+) -> list[QueryMatch]:
+    """The labels that queries name, or that stand in for them by word vectors, if the method can carry scores over.
+
+    Args:
+        trained: the head.
+        queries: what is asked for.
+        source: the checkpoint's name.
+        vectors: word vectors; None: those of tal-run.
+        config: how words are matched.
+
+    Raises:
+        NothingMatchesError, QueryError, WordVectorsError: as ``TrainedDetector.match``.
+    """
+    labels, asked = trained.labels, dict.fromkeys(queries)
+    matches = []
+    if trained.head.carry_over is not None:
+        matches = [match_query(query, labels, vectors=vectors, config=config) for query in asked]
+        if matches and not any(match.classes for match in matches):
+            raise NothingMatchesError(
+                "; ".join(match.summary() for match in matches)
+                + f": {source} was trained to find {_listed(labels)}, and what is like them"
+            )
+        return matches
+    if vectors is not None or not (config or QueryConfig()).paraphrases:
+        raise QueryError("a trained head is asked for its own labels: leave out --word-vectors and --names-only")
+    for query in asked:
+        index = exact_match(query, labels)
+        if index is None:
+            likely = meant(query, labels)
+            raise NothingMatchesError(
+                f'"{printable(query)}" is no action that {source} was trained to find'
+                + (f" ({likely})" if likely else "")
+                + f": ask for one of {_listed(labels)}, or for nothing, to get all"
+            )
+        found = ClassAffinity(labels[index], index, 1.0)
+        matches.append(QueryMatch(query, (found,), exact=True, unknown_words=(), nearest=(found,)))
+    return matches
+
+
+def sought(trained: TrainedHead, matches: Sequence[QueryMatch]) -> Callable[[Features], list[Detection]]:
+    """What finds in features what is asked for, best first, under the names by which it is asked for."""
+    if trained.head.carry_over is None:
+        return lambda features: renamed(trained.localize(features), matches)
+    # a head for each query alone: what is found for it does not depend on what else is asked for
+    heads = [
+        trained.carried_over([match.query], affinities_of([match], len(trained.labels))) for match in matches if match.classes
+    ]
+    return lambda features: best_first([found for head in heads for found in head.localize(features)])
+
+
+def renamed(found: Sequence[Detection], matches: Sequence[QueryMatch]) -> list[Detection]:
+    """Of what was found, what is asked for by its label, under the name by which it is, best first."""
+    return best_first(
+        [
+            replace(detection, label=match.query)
+            for match in matches
+            for detection in found
+            if detection.label == match.classes[0].label
+        ]
+    )
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -112,7 +112,7 @@ class TestDetect:
         detect("--config", "min_snippets=100")
         assert not any(json.loads(Path("found.json").read_text())["results"].values())
         result = detect("--config", "dropout=0.1")
-        assert (result.exit_code, "choose among k_divisor, class_threshold" in result.stderr) == (2, True)
+        assert (result.exit_code, "choose one of k_divisor, class_threshold" in result.stderr) == (2, True)
         result = detect("--config", "min_snippets=0")
         assert (result.exit_code, "wtalc cannot seek so" in result.stderr) == (2, True)
 
@@ -124,6 +124,17 @@ class TestDetect:
         left = [row["score"] for found in json.loads(Path("found.json").read_text())["results"].values() for row in found]
         assert sorted(left) == sorted(score for score in every if score >= middle)
         assert 0 < len(left) < len(every)
+
+    def test_what_is_asked_for_is_found_under_the_name_by_which_it_is(self) -> None:
+        assert detect().exit_code == 0
+        assert detect("--query", "Jumps", "-q", "throw", target="asked.json").exit_code == 0
+        every, asked = (json.loads(Path(name).read_text()) for name in ("found.json", "asked.json"))
+        names = {"jump": "Jumps", "throw": "throw"}
+        for video, rows in every["results"].items():
+            expected = [{**row, "label": names[row["label"]]} for row in rows if row["label"] in names]
+            assert asked["results"][video] == expected
+        assert {row["label"] for rows in asked["results"].values() for row in rows} == {"Jumps", "throw"}
+        assert asked["external_data"]["queries"]["Jumps"]["classes"] == {"jump": 1.0}
 
     def test_where_bare_features_lie_in_time_is_said(self, lesson: ModuleType) -> None:
         detect()
@@ -140,7 +151,11 @@ class TestDetect:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (("--query", "jump"), "leave out --query"),
+            (("--query", "jmup"), "(did you mean 'jump'?): ask for one of jump, run, throw"),
+            (("--top", "3"), "leave out --top"),
+            (("--query", "jump", "--names-only"), "leave out --word-vectors and --names-only"),
+            (("--names-only",), "go with --query"),
+            (("--query", "jump", "--experiment", "wsad-thumos14"), "leave out --query"),
             (("--backbone", "i3d"), "leave out --backbone"),
             (("--fps", "native"), "give --fps a number"),
             (("--fps", "25"), "give all or none"),
