@@ -25,6 +25,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -219,12 +220,13 @@ def train(
     with _alone(target), torch.random.fork_rng(devices=_generators(device)):
         if finished := _finished(target, identity):  # by another, since
             return finished
+        _check_pairs(head, config, data)
         torch.manual_seed(options.seed)
         network = head.new_network(data.needs.dim or 0, len(data.labels), config=config, seed=options.seed).to(device)
         state = _State(head=head, config=config, network=network, device=device, rng=np.random.default_rng(options.seed))
         resumed = _resume(target, state, identity, videos=len(data.videos))
         saved = _Saved(target, state, data, identity, options)
-        began(target, config, data, size_of(head, network, state.steps, data.videos))
+        began(target, config, data, size_of(head, network, state.steps, data.videos, start=start))
         if head.begin and not resumed:
             head.begin(network, data.videos, config, start=start, rng=state.rng, hook=hook)
             saved.write()  # it may have taken long
@@ -234,6 +236,22 @@ def train(
         network.eval().requires_grad_(False)
     training_file(target).unlink(missing_ok=True)
     return trained
+
+
+def _check_pairs(head: Head[Any], config: Any, data: TrainingSet) -> None:
+    """See that methods that learn from pairs of videos with a label in common, as W-TALC does, have any.
+
+    Raises:
+        HeadError: they have not.
+    """
+    if not getattr(config, "pairs", 0):
+        return
+    occurs = Counter(label for video in data.videos for label in video.classes)
+    if not any(count > 1 for count in occurs.values()):
+        raise HeadError(
+            f"{head.name} learns from pairs of videos that share a label, and no label occurs in two of these "
+            f"{len(data.videos)}: give more videos, or --config pairs=0"
+        )
 
 
 @contextmanager

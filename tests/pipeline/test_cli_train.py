@@ -127,7 +127,10 @@ class TestTrain:
         HEAD.unlink()
         monkeypatch.setattr(training_size, "MUCH_BYTES", 1_000_000)
         _, note, *told = train("--annotations", "truth.json", "--iterations", "2", "--save-every", "9").stderr.splitlines()
-        assert re.match(r"note: this takes some \d+ MB of memory, a disk for 1 kB and, until it is done, \d+ kB to go on", note)
+        assert re.match(
+            r"note: this takes some \d+ MB of memory and what a batch takes, a disk for \d+ kB and, until it is done, \d+ kB ",
+            note,
+        )
         assert "(head.training.safetensors), written every 9 s (--save-every)" in note
         assert told[0].startswith("iteration 1 of 2")
 

@@ -273,6 +273,16 @@ class TestGoingOn:
         assert not left.exists()
         assert not list(tmp_path.glob(".tal-run-*"))
 
+    @pytest.mark.parametrize("name", ["actionbytes", "wtalc"])
+    def test_videos_without_a_label_in_common_are_no_pairs(
+        self, name: str, lesson: ModuleType, read: Any, tmp_path: Path
+    ) -> None:
+        data, target = read(name, count=1), tmp_path / "head.safetensors"
+        with pytest.raises(HeadError, match=rf"^{name} learns from pairs .* in two of these 1: .* or --config pairs=0$"):
+            begin(name, lesson, data, target, iterations=3)
+        assert not target.exists()
+        begin("wtalc", lesson, data, target, iterations=3, changes={"pairs": 0})
+
     def test_two_at_once_are_one(self, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
         data, target, alone = read("wtalc"), tmp_path / "head.safetensors", tmp_path / "alone.safetensors"
         begin("wtalc", lesson, data, alone, iterations=20)

@@ -128,14 +128,16 @@ def test_the_sentence_can_be_typed() -> None:
     )
     how: dict[str, Any] = {"dim": 256, "state": "a.training.safetensors", "save_every_s": 60.0}
     said = sentence(size, head, config, device="cpu", **how)
-    assert said.startswith("this takes some 2.5 GB of memory, a disk for 226 MB and, until it is done, 1.1 GB to go on from ")
+    assert said.startswith(
+        "this takes some 2.4 GB of memory and what a batch takes, a disk for 226 MB and, until it is done, 1.1 GB "
+    )
     assert (
         "(a.training.safetensors), written every 60 s (--save-every); half as wide, it takes less: --config stem=1024,512 "
         in said
     )
     given = dict(word.split("=") for word in said.split() if "=" in word)
     assert configured(head, given).widths == (128, 128, 256, 256, 512, 512, 1024, 1024)
-    assert "this takes some 1.4 GB of memory on cuda:1 and 1.1 GB beside it" in sentence(
+    assert "this takes some 1.4 GB of memory on cuda:1, what a batch takes there, and 1.0 GB here" in sentence(
         size, head, config, device="cuda:1", **how
     )
     wtalc = head_named("wtalc")
