@@ -167,6 +167,6 @@ def test_a_training_says_what_it_would_learn_from(lesson: ModuleType, tmp_path: 
     command = ["train", "--head", "wtalc", "--features", "features", "--annotations", "truth.json", "-o", "head.safetensors"]
     result = run(*command, "--iterations", "7", "--tensorboard", "losses", "--dry-run")
     assert result.exit_code == 0, result.output
-    assert re.search(r"wtalc learns \d+ actions from \d+ videos .* for 7 iterations", result.stdout)
+    assert re.search(r"wtalc would learn \d+ actions from \d+ videos .* for 7 iterations", result.stdout)
     assert _written(result) == {"head.safetensors"}
     assert _all(tmp_path) == before
