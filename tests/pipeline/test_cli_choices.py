@@ -37,6 +37,7 @@ DETECTIONS = "video_id,label,start_s,end_s,score\na,long jump,1,2,0.5\na,diving,
         (["clips", "a.csv", "-o", "cut", "--label", "dving"], "'diving'"),
         (["report", "a.csv", "-o", "b.html", "--label", "long-jump"], "'long jump'"),
         (["detect", "a.cvs"], "a.csv"),
+        (["datasets", "synthesize", "made", "--look", "stret"], "'street'"),
     ],
 )
 def test_what_was_meant_is_asked(arguments: list[str], likely: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +70,10 @@ def test_a_query_with_unknown_words_is_asked_after(query: str, meant: str) -> No
     match = match_query(query, LABELS)
     assert match.meant == meant
     assert (f'did you mean "{meant}"?' in match.summary()) == bool(meant)
+
+
+def test_looks_are_those_that_there_are() -> None:
+    from tal_run.eval.synthetic import LOOKS
+    from tal_run.pipeline.cli_datasets import LOOK_NAMES
+
+    assert tuple(LOOKS) == LOOK_NAMES
