@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from methods_data import Made
+from methods_data import Made, labels_of
 from methods_runs import add_scores, code_of, digest_of, sources, write_card
 from numpy.typing import NDArray
 
@@ -192,9 +192,12 @@ def judged(folder: Path, training: FromFrames, trained: TrainedHead, name: str, 
     truth, files = Made(folder).truth(on), videos_in(folder / "made" / on)
     kept = folder / "judged" / f"{name}_{on}"
     every = {video.video_id: judge_once(kept, training, trained, files[video.video_id]) for video in truth.videos}
-    scores: dict[str, Any] = {}
+    scores, labels = dict[str, Any](), labels_of(truth)
     for tiou in TENTHS:
-        found = {video: detections(trained, each, fps=training.fps, tiou=tiou) for video, each in every.items()}
+        found = {
+            video: [one for one in detections(trained, each, fps=training.fps, tiou=tiou) if one.label in labels]
+            for video, each in every.items()
+        }
         add_scores(scores, found, as_test(truth), (tiou,))
     return scores
 
