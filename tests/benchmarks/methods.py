@@ -4,7 +4,7 @@
 
 OUT gets the videos, their features, the trained heads, every run's result and the tables, ``methods.md``. Whatever is there is
 kept: stopped, the same command goes on where it was. What is measured, and on what, is in ``methods_numbers.py``,
-``methods_data.py``, ``methods_table.py`` and ``methods_real.py``.
+``methods_data.py``, ``methods_table.py``, ``methods_frames.py`` and ``methods_real.py``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from methods_data import SEEDS, Data, Made, watch
+from methods_frames import FROM_FRAMES, FromFrames, frames_file, run_frames
 from methods_numbers import table as table_of_numbers
 from methods_real import BACKBONE, COUNTS, QUERIES, WINDOWS, Asker, compose_real
 from methods_runs import Training, add_scores, digest_of, result_file, run, sources, write_card
@@ -31,6 +32,7 @@ from methods_tables import table_of_real, tables
 
 from tal_run.extractors.backbone import WindowConfig
 
+AnyTraining = Training | FromFrames
 PART_FILES = 8  # a worker watches so many videos before it takes more
 
 
@@ -48,7 +50,7 @@ def main() -> None:
     logging.getLogger("tal_run").setLevel(logging.ERROR)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     if options.tables:
-        made = results(options.out, trainings(), seeds, on=options.on)
+        made = results(options.out, on_made(), seeds, on=options.on)
         real = results(options.out, on_real(), seeds, on=options.on) if options.clips else []
         real += (options.out / "runs").glob("query_*.json") if real else ()
         print(write_tables(options.out, made, real, on=options.on))
@@ -61,10 +63,10 @@ def main() -> None:
     elif options.clips:
         say(f"there are no clips of fights in {options.clips}: no real video")
 
-    def wanted(every: list[Training]) -> list[Training]:
+    def wanted(every: list[AnyTraining]) -> list[AnyTraining]:
         return [t for t in every if not options.only or any(only.lower() in t.method.lower() for only in options.only)]
 
-    made = run_all(options.out, wanted(trainings()), seeds, workers=options.workers, on=options.on)
+    made = run_all(options.out, wanted(on_made()), seeds, workers=options.workers, on=options.on)
     found: list[Path] = []
     if has_real and options.on == "test":
         found = run_all(options.out, wanted(on_real()), seeds, workers=options.workers, on=options.on)
@@ -80,16 +82,23 @@ def write_tables(out: Path, made: list[Path], real: list[Path], *, on: str) -> s
     return text
 
 
-def results(out: Path, every: list[Training], seeds: list[int], *, on: str) -> list[Path]:
+def on_made() -> list[AnyTraining]:
+    """All trainings on made video, in the table's order: S-CNN's on frames behind its others."""
+    every: list[AnyTraining] = list(trainings())
+    behind = max(number for number, training in enumerate(every) if training.method == FROM_FRAMES.method)
+    return [*every[: behind + 1], FROM_FRAMES, *every[behind + 1 :]]
+
+
+def results(out: Path, every: list[AnyTraining], seeds: list[int], *, on: str) -> list[Path]:
     """Results that are there already."""
     data = data_in(out)
-    fitted = [training.fitted(data) for training in every]
-    files = [
-        result_file(out, training, row, seed, data, on=on)
-        for training in fitted
-        for row in training.rows.values()
-        for seed in seeds
-    ]
+    files: list[Path] = []
+    for training in every:
+        if isinstance(training, FromFrames):
+            files += [frames_file(out, training, seed, on=on) for seed in seeds]
+        else:
+            fitted = training.fitted(data)
+            files += [result_file(out, fitted, row, seed, data, on=on) for row in fitted.rows.values() for seed in seeds]
     return [file for file in files if file.is_file()]
 
 
@@ -144,10 +153,13 @@ def data_in(out: Path) -> Data:
 # ---- runs ----
 
 
-def run_all(out: Path, wanted: list[Training], seeds: list[int], *, workers: int, on: str) -> list[Path]:
+def run_all(out: Path, wanted: list[AnyTraining], seeds: list[int], *, workers: int, on: str) -> list[Path]:
     """Every training with every seed; the results' files."""
-    # the first seed of everything first, and what says least of it last
-    tasks = sorted(((training, seed) for seed in seeds for training in wanted), key=lambda task: (task[1], task[0].late))
+    # the first seed of everything first, of that what takes longest, and what says least of it last
+    tasks = sorted(
+        ((training, seed) for seed in seeds for training in wanted),
+        key=lambda task: (task[1], task[0].late, not isinstance(task[0], FromFrames)),
+    )
     done: dict[int, list[Path]] = {}
     began_s = time.monotonic()
     with pool(workers) as workers_:
@@ -162,8 +174,10 @@ def run_all(out: Path, wanted: list[Training], seeds: list[int], *, workers: int
     return [file for number in order for file in done[number]]
 
 
-def run_one(out: Path, training: Training, seed: int, on: str) -> list[Path]:
+def run_one(out: Path, training: AnyTraining, seed: int, on: str) -> list[Path]:
     """In a worker: one training and its rows."""
+    if isinstance(training, FromFrames):
+        return run_frames(out, training, seed, on=on)
     return run(out, training, seed, data_in(out), on=on)
 
 
@@ -174,7 +188,7 @@ def ask(out: Path) -> Path:
     if not file.is_file():
         asker, scores = Asker(), dict[str, Any]()
         found = {video.truth.video_id: asker(video.features) for video in split.videos}
-        add_scores(scores, found, split)
+        add_scores(scores, found, split.truth)
         card = {"method": "query", "row": "nothing learnt from these videos", "seed": 0, "scores": scores}
         write_card(file, card)
     return file

@@ -20,6 +20,7 @@ import torch
 from methods_data import Data, Split
 
 from tal_run.eval import evaluate
+from tal_run.eval.annotations import GroundTruth
 from tal_run.eval.protocols import PROTOCOLS, TENTHS
 from tal_run.extractors.features import Features
 from tal_run.extractors.files import written_whole
@@ -217,16 +218,16 @@ def judged(trained: TrainedHead, row: Row, split: Split, outputs: Outputs) -> di
     scores: dict[str, Any] = {}
     for several in tious:
         chosen = replace(row, changes={**row.changes, "evaluation_tiou": several[0]}) if row.each_overlap else row
-        add_scores(scores, found_in(trained, chosen, split, outputs), split, several)
+        add_scores(scores, found_in(trained, chosen, split, outputs), split.truth, several)
     return scores
 
 
 def add_scores(
-    scores: dict[str, Any], found: Mapping[str, list[Detection]], split: Split, tious: tuple[float, ...] = TENTHS
+    scores: dict[str, Any], found: Mapping[str, list[Detection]], truth: GroundTruth, tious: tuple[float, ...] = TENTHS
 ) -> None:
     """What detections are worth at these overlaps, put behind what is there already."""
     for name in NAMED:
-        result = evaluate(split.truth, found, protocol=name, tiou_thresholds=tious, subset="testing")
+        result = evaluate(truth, found, protocol=name, tiou_thresholds=tious, subset="testing")
         scores.setdefault(name, []).extend(round(result.map[tiou], 5) for tiou in tious)
         if result.frame_map is not None and 0.5 in tious:
             scores["frames"] = round(result.frame_map, 5)
