@@ -36,6 +36,7 @@ WEIGHTS_NAME = "starter.safetensors"
 FORMAT = "tal-run starter 1"  # the one entry of the metadata
 CARD_NAME = "starter.json"
 SHA256 = "sha256"  # the card's entry of that
+CURVES_SUFFIX = "_curves.safetensors"  # behind the stem of the weights' name
 LENGTHS_S = "lengths_s"  # the card's entry of how long each action usually lasts
 
 # What made video is drawn at (320 x 240), shrunk: people are mostly 24 to 76 pixels tall.
@@ -107,6 +108,8 @@ class Starter:
         self.labels = weights.labels
         self.recipe = weights.recipe
         self.lengths_s: Mapping[str, float] = _packaged_lengths() if path is None else read_lengths(path)
+        # what reads its scores over time, where there is such a network beside the weights
+        self.curves_file = curves_beside(Path(__file__).parent / "data" / WEIGHTS_NAME if path is None else Path(path))
         self.weights: Mapping[str, str] = {WEIGHTS_NAME: weights.sha256}
         try:
             self._network = weights.network.to(options.device)
@@ -241,6 +244,11 @@ def read_lengths(weights: str | os.PathLike[str]) -> dict[str, float]:
             f"{path} does not say how long actions last ({printable(error)}): make it anew with `make starter`, or remove it"
         ) from error
     return {str(label): float(length_s) for label, length_s in lengths_s.items()}
+
+
+def curves_beside(weights: Path) -> Path:
+    """Where the network lies that reads the curves of what these weights give (``models/curves.py``), if there is one."""
+    return weights.with_name(f"{weights.stem}{CURVES_SUFFIX}")
 
 
 def _packaged_lengths() -> dict[str, float]:

@@ -181,7 +181,7 @@ def detector_of(options: Mapping[str, Any], display: Display, *, hook: Hook) -> 
     from pathlib import Path
 
     from tal_run.pipeline.cli_train import settings_of
-    from tal_run.pipeline.detector import Detector, localization_for
+    from tal_run.pipeline.detector import Detector
     from tal_run.pipeline.feature_detection import seeking
     from tal_run.pipeline.frames_detector import trained_detector
     from tal_run.pipeline.query import NAMES_ONLY, QueryConfig
@@ -203,6 +203,6 @@ def detector_of(options: Mapping[str, Any], display: Display, *, hook: Hook) -> 
         trained.trained = seeking(trained.trained, settings_of(options["settings"]))
         return trained, trained.match(queries)
     if min_score is not None:
-        config = replace(config, localization=replace(localization_for(config.backbone), min_score=min_score))
+        config = replace(config, min_score=min_score)
     detector = Detector(config, vectors=vectors, hook=hook)
     return detector, detector.match(queries)

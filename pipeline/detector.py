@@ -3,13 +3,16 @@
 video -> backbone -> class scores p [T, K], features [T, D]
 query -> affinities to the K classes (query.py) -> its activation over time [T]
 activation, features -> head (models/) -> segments -> seconds -> Detection
+
+A backbone that brings a network which reads its scores over time (``models/curves.py``) is asked class by class instead:
+logits [T, K] -> segments of each class of the query -> the best of them, weighed by affinity.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,20 +30,25 @@ from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video import VideoInfo
 from tal_run.models import LOCALIZERS, Detection
 from tal_run.models.actionbytes import ActionBytesConfig, boundaries
+from tal_run.models.postprocess import nms
 from tal_run.models.thresholds import first_stage_classes
 from tal_run.pipeline.query import QueryConfig, QueryMatch, match_query
 
 if TYPE_CHECKING:
+    from tal_run.models.curves import CurveReader
     from tal_run.pipeline.query import Vectors
 
 
 FEW_CLASSES = 20  # are named where none of them matches
+AUTO_HEAD, CURVES = "auto", "curves"
 # Thresholds that fit a backbone's scores, chosen on videos that nothing is reported on; others take ActionBytesConfig's.
 LOCALIZATION: dict[str, ActionBytesConfig] = {
     # made video, stadium look, seeds 1, 3 and 11, 180 videos: of shares from 0.6 to 1.1, 0.8 finds most (0.7 to 1.1 within
     # 1 %); 0.4 finds as many there as 0.35 and leaves 5 % of the queries for absent actions with an answer, not 8 %
     "starter": ActionBytesConfig(power=1.0, smooth_share=0.8, min_score=0.4),
 }
+# The same of heads that read curves: of 0.4, 0.45 ... 0.6 the highest that finds within 2 % of the most.
+CURVES_MIN_SCORE = 0.6
 
 
 class NothingMatchesError(TalRunError):
@@ -53,29 +61,34 @@ class DetectConfig:
 
     Attributes:
         backbone: name of the network (``EXTRACTORS``), or ``auto``: the strongest one at hand.
-        head: name of the head (``LOCALIZERS``).
+        head: name of the head (``LOCALIZERS``); ``curves``: the network that the backbone brings; ``auto``: that one if there
+            is one and ``localization`` says nothing, else ``actionbytes``.
         windows: how the video is cut; None: as the backbone likes it.
         decoder: ``auto``, ``decord`` or ``pyav``.
         options: how the backbone computes.
         flow: how motion is computed for a backbone that looks at it; None: as ``extract`` does.
-        localization: the head's thresholds; None: those that fit the backbone (``LOCALIZATION``).
+        localization: thresholds of ActionBytes; None: those that fit the backbone (``LOCALIZATION``).
+        min_score: leave out what scores lower; None: as the head has it.
         query: how words are matched to classes.
         top_classes: without a query, report at most so many classes of a video, the best first; None: all.
     """
 
     backbone: str = DEFAULT_BACKBONE
-    head: str = "actionbytes"
+    head: str = AUTO_HEAD
     windows: WindowConfig | None = None
     decoder: str = "auto"
     options: BackboneOptions | None = None
     flow: FlowConfig | None = None
     localization: ActionBytesConfig | None = None
+    min_score: float | None = None
     query: QueryConfig = field(default_factory=QueryConfig)
     top_classes: int | None = 5
 
     def __post_init__(self) -> None:
-        if self.head not in LOCALIZERS:
-            raise TalRunError(f"there is no head {self.head!r}: {choices(self.head, LOCALIZERS)}")
+        if self.head not in (known := (AUTO_HEAD, CURVES, *LOCALIZERS)):
+            raise TalRunError(f"there is no head {self.head!r}: {choices(self.head, known)}")
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
+            raise ValueError(f"min-score must lie in 0..1, got {self.min_score:g}")
         if self.top_classes is not None and self.top_classes < 1:
             raise TalRunError(f"the number of classes to report must be at least 1, got {self.top_classes}")
 
@@ -139,12 +152,36 @@ class Detector:
                 "`tal-run features`; choose another --backbone to detect"
             )
         self.localization = self.config.localization or localization_for(self.backbone.name)
+        self.reader = self._reader()
+        min_score = CURVES_MIN_SCORE if self.reader else self.localization.min_score
+        self.threshold = min_score if self.config.min_score is None else self.config.min_score
         self._vectors = vectors
+
+    def _reader(self) -> CurveReader | None:
+        """What reads the curves of the backbone, if it is asked for and there is one."""
+        wanted, head = getattr(self.backbone, "curves_file", None), self.config.head
+        if head not in (AUTO_HEAD, CURVES) or (head == AUTO_HEAD and self.config.localization is not None):
+            return None
+        if wanted is not None and wanted.is_file():
+            from tal_run.models.curves import read_curves
+
+            reader = read_curves(wanted)
+            if reader.labels == self.backbone.labels and reader.backbone in self.backbone.weights.values():
+                return reader
+        if head == CURVES:
+            raise TalRunError(f"{self.backbone.name} brings no network that reads its curves: leave out the head {CURVES!r}")
+        return None
 
     @property
     def windows(self) -> WindowConfig:
         """How videos are cut."""
         return self.config.windows or self.backbone.default_windows
+
+    @property
+    def head(self) -> str:
+        """The head that finds (``LOCALIZERS``, or ``curves``)."""
+        chosen = "actionbytes" if self.config.head == AUTO_HEAD else self.config.head
+        return CURVES if self.reader is not None else chosen
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -154,7 +191,9 @@ class Detector:
     @property
     def head_card(self) -> dict[str, Any]:
         """The head's name and all that steers it."""
-        return {"name": self.config.head, **asdict(self.localization)}
+        if self.reader is not None:
+            return {"name": CURVES, "min_score": self.threshold, "sha256": self.reader.sha256}
+        return {"name": self.head, **asdict(replace(self.localization, min_score=self.threshold))}
 
     def match(self, queries: str | Sequence[str]) -> list[QueryMatch]:
         """Match one query or several to the backbone's classes; one that is given twice is matched once.
@@ -239,6 +278,8 @@ class Detector:
         return best_first(found)
 
     def _find_queries(self, features: Features, matches: Sequence[QueryMatch]) -> list[Detection]:
+        if self.reader is not None:
+            return [found for match in matches for found in self._best_of_classes(features, match)]
         probabilities = features.probabilities()
         return [
             detection
@@ -249,13 +290,48 @@ class Detector:
             )
         ]
 
+    def _best_of_classes(self, features: Features, match: QueryMatch) -> list[Detection]:
+        """What is found of each class of a query, its score times its affinity; of what overlaps, the best."""
+        found = [
+            replace(each, label=match.query, score=kind.affinity * each.score)
+            for kind in match.classes
+            for each in self._read(features, kind.index)
+        ]
+        found = [each for each in best_first(found) if each.score >= self.threshold]
+        segments = np.array([(each.start_s, each.end_s) for each in found]).reshape(-1, 2)
+        return [found[index] for index in nms(segments, [each.score for each in found], tiou_threshold=0.0)]
+
+    def _read(self, features: Features, index: int) -> list[Detection]:
+        """Detections of one class by what reads the backbone's curves."""
+        from tal_run.models.curves import CurveConfig
+
+        assert self.reader is not None
+        if features.logits is None:
+            features.probabilities()  # says what is missing
+        segments, scores = self.reader.localize(
+            np.asarray(features.logits), features.grid, index, config=CurveConfig(min_score=self.threshold)
+        )
+        return [
+            Detection(float(start_s), float(end_s), features.labels[index], float(score))
+            for (start_s, end_s), score in zip(segments, scores, strict=True)
+        ]
+
     def _find_best_classes(self, features: Features) -> list[Detection]:
+        if self.reader is not None:
+            by_class = [self._read(features, index) for index in range(len(features.labels))]
+        else:
+            by_class = self._localize_classes(features)
+        by_class = sorted(filter(None, by_class), key=lambda found: -found[0].score)
+        return [detection for found in by_class[: self.config.top_classes] for detection in found]
+
+    def _localize_classes(self, features: Features) -> list[list[Detection]]:
+        """What the head finds of each class."""
         probabilities = features.probabilities()
         # no segment of a class can score above the class's largest activation
-        possible = probabilities.max(axis=0) >= self.localization.min_score
+        possible = probabilities.max(axis=0) >= self.threshold
         if self.localization.first_stage:
             possible &= first_stage_classes(probabilities)
-        by_class = [
+        return [
             self._localize(
                 features,
                 probabilities[:, index],
@@ -264,8 +340,6 @@ class Detector:
             )
             for index in np.flatnonzero(possible)
         ]
-        by_class = sorted(filter(None, by_class), key=lambda found: -found[0].score)
-        return [detection for found in by_class[: self.config.top_classes] for detection in found]
 
     @property
     def _lengths_s(self) -> Mapping[str, float]:
@@ -282,9 +356,9 @@ class Detector:
     def _localize(
         self, features: Features, activation: NDArray[np.float32], label: str, *, typical_s: float | None
     ) -> list[Detection]:
-        localize = LOCALIZERS[self.config.head]
+        localize, config = LOCALIZERS[self.head], replace(self.localization, min_score=self.threshold)
         typical = None if typical_s is None else typical_s / features.grid.step_s
-        segments, scores = localize(features.data, activation, config=self.localization, typical=typical)
+        segments, scores = localize(features.data, activation, config=config, typical=typical)
         seconds = features.grid.segments_to_seconds(segments)
         return [
             Detection(float(start), float(end), label, float(score))
@@ -303,7 +377,7 @@ def detect(
     *,
     query: str | Sequence[str] | None = None,
     backbone: str = DEFAULT_BACKBONE,
-    head: str = "actionbytes",
+    head: str = AUTO_HEAD,
     vectors: Vectors = None,
     hook: Hook = ignore_progress,
 ) -> list[Detection]:

@@ -1,7 +1,7 @@
 """How well the starter finds actions in made untrimmed video, of the look that it learnt from and of the other one.
 
     python tests/benchmarks/made_video.py [--videos 60] [--seed 2]... [--look LOOK]... [--min-s 20] [--max-s 60]
-        [--keep FOLDER] [--weights FILE]
+        [--keep FOLDER] [--weights FILE] [--head actionbytes]
 
 For every action: of the videos that hold it, in how many the first detection of a query by its name overlaps a true
 stretch with tIoU >= 0.5; AP at that overlap; and of the queries for actions that a video does not hold, how many return
@@ -63,13 +63,14 @@ def main() -> None:
     parser.add_argument("--look", action="append", choices=LOOKS)
     parser.add_argument("--keep", type=Path, help="a folder for the videos, used again next time")
     parser.add_argument("--weights", type=Path, help="other weights of the starter")
+    parser.add_argument("--head", default="auto", help="actionbytes: thresholds instead of what reads the starter's curves")
     options = parser.parse_args()
     seeds = options.seed or [2]
     if set(seeds) & set(CALIBRATION_SEEDS):
         print("among these are videos that thresholds were chosen on: take the figures for no test")
     with tempfile.TemporaryDirectory() as scratch:
         for look in options.look or LOOKS:
-            detector = Detector(DetectConfig(backbone="starter"))
+            detector = Detector(DetectConfig(backbone="starter", head=options.head))
             if options.weights:
                 detector.backbone = Starter(path=options.weights)
             videos: list[VideoTruth] = []
@@ -111,7 +112,7 @@ def watch_all(detector: Detector, folder: Path, truth: GroundTruth) -> dict[str,
 def scores(detector: Detector, watched: dict[str, FeatureSequence], videos: Sequence[VideoTruth]) -> list[Score]:
     shown = find_all(detector, watched)
     low = copy(detector)
-    low.localization = replace(detector.localization, min_score=LOWEST_SCORE)
+    low.threshold = LOWEST_SCORE
     everything = find_all(low, watched)
     return [score(label, shown, everything, videos) for label in detector.backbone.labels]
 
