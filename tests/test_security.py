@@ -268,7 +268,15 @@ class TestCommand:
     def test_a_name_cannot_lead_out_of_the_folder(self, audit: Audit) -> None:
         made = [path for path in (audit.folder / "out" / "features").rglob("*") if path.is_file()]
         assert made
-        assert all(path.parent == audit.folder / "out" / "features" for path in made)
+        assert {path.parent for path in made} <= {
+            audit.folder / "out" / "features",
+            audit.folder / "out" / "features" / "failures",
+        }
+
+    def test_the_audit_sees_workers_too(self, audit: Audit) -> None:
+        made = {str(path) for path in (audit.folder / "out" / "features").glob("*.npz")}
+        assert made
+        assert made <= {path for event, *paths in audit.events() if event == "os.rename" for path in paths}
 
 
 # ---- cells ----
