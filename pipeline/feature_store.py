@@ -107,13 +107,7 @@ class FeatureStore(Store):
         """Old lists go."""
         self.remove_lists()
 
-    def standing(
-        self,
-        video: FoundVideo,
-        recipe: str,
-        *,
-        is_racy_fine: bool = False,
-    ) -> Standing:
+    def standing(self, video: FoundVideo, recipe: str, *, is_racy_fine: bool = False) -> Standing:
         """Whether a video failed; whether its features are there and right, only who reads the video can tell."""
         return self._failed(video, recipe, seen_of(video.path)) or Standing("left")
 
@@ -142,12 +136,7 @@ class FeatureStore(Store):
 
     # --- the whole -------------------------------------------------------------------------------------------------------
 
-    def write_lists(
-        self,
-        videos: Sequence[FoundVideo],
-        recipe: str,
-        video_ids: Mapping[str, str],
-    ) -> Counter[State]:
+    def write_lists(self, videos: Sequence[FoundVideo], recipe: str, video_ids: Mapping[str, str]) -> Counter[State]:
         """Make the manifest. Raises StoreError: it cannot be written."""
         manifest = self.real / MANIFEST_FILE
         self._check_inside(manifest)
@@ -240,13 +229,7 @@ class FeatureJob(batch.Batch):
             return batch.Outcome("kept")
         return super()._stands(video)
 
-    def keep(
-        self,
-        video: FoundVideo,
-        answer: JSONObject,
-        known: str | None,
-        seen: JSONObject | None,
-    ) -> batch.Outcome:
+    def keep(self, video: FoundVideo, answer: JSONObject, known: str | None, seen: JSONObject | None) -> batch.Outcome:
         """Write down that a worker has written or verified features. Raises StoreError: it could not, for want of space."""
         if "cannot_write" in answer:
             raise StoreError(answer["cannot_write"])
