@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
@@ -42,6 +42,14 @@ from tal_run.extractors.wire import printable
 
 COUNT_TOLERANCE = 0.1  # of the number of snippets that a video's length makes one expect; 25 for 30 fps is further off
 COUNT_SLACK = 3  # snippets: windows that reach past the end, or are left out there
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A record that was written behind its files, and when, by the file system's clock."""
+
+    record: FeatureRecord
+    written_ns: int
 
 
 class FeatureFolder:
@@ -103,10 +111,24 @@ class FeatureFolder:
 
     def sound(self) -> list[str]:
         """The videos whose files are those of their records, sorted."""
-        names = [
-            path.relative_to(self._files_path).as_posix().removesuffix(ENDING) for path in self._files_path.rglob(f"*{ENDING}")
-        ]
-        return sorted(name for name in names if self._is_sound(name))
+        return [name for name in self.recorded() if self._is_sound(name)]
+
+    def recorded(self) -> list[str]:
+        """The videos beside whose files there may be a record, sorted."""
+        paths = self._files_path.rglob(f"*{ENDING}")
+        return sorted(path.relative_to(self._files_path).as_posix().removesuffix(ENDING) for path in paths)
+
+    def finished(self, video_id: str) -> Finished | None:
+        """What a video's record says of files that are there, whose bytes are not looked at; None: there is no such record."""
+        try:
+            record, path = self._record(video_id), self._path(video_id, ENDING)
+            if record is None or record.layout != self.layout_name or not record.files:
+                return None
+            if not all((path.parent / name).is_file() for name in record.files):
+                return None
+            return Finished(record, path.stat().st_mtime_ns)
+        except (FeatureError, RecordError, OSError):
+            return None
 
     def _is_sound(self, video_id: str) -> bool:
         try:

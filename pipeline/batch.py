@@ -146,7 +146,7 @@ class Batch:
                 answer = worker.do(task, hook=noting, input_bytes=seen["bytes"] if seen else 0)
                 if seen_of(video.path) != seen:
                     raise WorkerError("it changed while it was watched; wait until it is complete and try again", kind="error")
-                return self._keep(video, answer, known, seen)
+                return self.keep(video, answer, known, seen)
             except WorkerError as error:
                 if error.kind in ("begin", "stopped"):
                     raise
@@ -165,7 +165,8 @@ class Batch:
                 "the weights, word vectors or checkpoint have changed since this began: start again", kind="begin"
             )
 
-    def _keep(self, video: FoundVideo, answer: JSONObject, known: str | None, seen: JSONObject | None) -> Outcome:
+    def keep(self, video: FoundVideo, answer: JSONObject, known: str | None, seen: JSONObject | None) -> Outcome:
+        """Write down what a worker answered. Raises StoreError."""
         if answer.get("is_unchanged"):
             assert known is not None
             self._store.keep_again(video, recipe=self._recipe, seen=seen, sha256=known)
@@ -190,11 +191,18 @@ def at_work(store: Store, made_by: Mapping[str, Any], *, retry_failed: bool = Fa
             would do again what the other has done.
     """
     recipe = recipe_of(made_by)
+    with entered(store, made_by, recipe) as run:
+        yield Batch(store, run, recipe=recipe, retry_failed=retry_failed)
+
+
+@contextmanager
+def entered(store: Store, made_by: Mapping[str, Any], recipe: str) -> Iterator[Run]:
+    """A run among those in a folder, for ``at_work`` and for other jobs than detecting."""
     with told(store.folder), Run(store.locks, recipe=recipe) as run:
         check_others(run, recipe, store.folder)
         _sweep(store, run)
         store.describe(made_by, recipe)
-        yield Batch(store, run, recipe=recipe, retry_failed=retry_failed)
+        yield run
 
 
 def check_others(run: Run, recipe: str, folder: Path) -> None:

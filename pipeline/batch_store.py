@@ -34,7 +34,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TextIO
 
 from tal_run.extractors.array_files import opened
 from tal_run.extractors.errors import TalRunError
@@ -107,23 +107,29 @@ class Store:
         StoreError: it cannot be made or written, or holds what a batch would write over.
     """
 
+    lists: ClassVar[tuple[str, ...]] = (MANIFEST_FILE, TABLE_FILE)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with told(self.folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.real = Path(os.path.realpath(folder))
-            mark = self.real / MARK_FILE
-            if not self._is_marked():
-                ours = (MARK_FILE, RESULTS, FAILURES, LOCKS, MANIFEST_FILE, TABLE_FILE)
-                foreign = [name for name in ours if (self.real / name).is_symlink() or (self.real / name).exists()]
-                if foreign:
-                    raise StoreError(f"{printable(folder / foreign[0])} is there and no batch's: choose another folder with -o")
-                with written_whole(mark) as part:
-                    part.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="ascii")
-            for name in (RESULTS, FAILURES, LOCKS):
-                self._check_inside(self.real / name)
-            for name in (RESULTS, FAILURES):
-                (self.real / name).mkdir(exist_ok=True)
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what a batch needs, over nothing that is somebody else's."""
+        mark = self.real / MARK_FILE
+        if not self._is_marked():
+            ours = (MARK_FILE, RESULTS, FAILURES, LOCKS, MANIFEST_FILE, TABLE_FILE)
+            foreign = [name for name in ours if (self.real / name).is_symlink() or (self.real / name).exists()]
+            if foreign:
+                raise foreign_error(self.folder / foreign[0])
+            with written_whole(mark) as part:
+                part.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="ascii")
+        for name in (RESULTS, FAILURES, LOCKS):
+            self._check_inside(self.real / name)
+        for name in (RESULTS, FAILURES):
+            (self.real / name).mkdir(exist_ok=True)
 
     @classmethod
     def as_it_is(cls, folder: Path) -> Store | None:
@@ -158,7 +164,7 @@ class Store:
 
     def remove_lists(self) -> None:
         """Lists that are not true any more go."""
-        for name in (MANIFEST_FILE, TABLE_FILE):
+        for name in self.lists:
             self._remove(self.real / name)
 
     # --- one video -------------------------------------------------------------------------------------------------------
@@ -172,7 +178,7 @@ class Store:
             is_racy_fine: the marks of a video that was changed just before its result was written are good enough.
         """
         seen = seen_of(video.path)
-        result_file, failure_file = self._files(video.name)
+        result_file, _ = self._files(video.name)
         reason = ""
         record, written_ns = _read(result_file)
         if record is not None:
@@ -184,12 +190,16 @@ class Store:
                 return Standing("left", "may be of a video that has changed", known if seen else None)
         elif result_file.exists():
             reason = "has a result that is damaged"
-        record, written_ns = _read(failure_file)
-        if record is not None and not self._fault(record, record, video, recipe):
-            if record.get("seen") == seen:
-                return Standing("failed", str(record.get("error", "")), written_ns=written_ns)
-            reason = "has changed since it failed"
-        return Standing("left", reason)
+        return self._failed(video, recipe, seen) or Standing("left", reason)
+
+    def _failed(self, video: FoundVideo, recipe: str, seen: JSONObject | None) -> Standing | None:
+        """Where a video stands that has no result, by its failure record; None: there is none of these options."""
+        record, written_ns = _read(self._files(video.name)[1])
+        if record is None or self._fault(record, record, video, recipe):
+            return None
+        if record.get("seen") != seen:
+            return Standing("left", "has changed since it failed")
+        return Standing("failed", str(record.get("error", "")), written_ns=written_ns)
 
     def _fault(self, record: JSONObject, card: JSONObject, video: FoundVideo, recipe: str) -> str:
         if card.get("format") not in (RESULT, FAILURE) or card.get("sha256") != _digest(record, card):
@@ -242,9 +252,12 @@ class Store:
             "seen": seen,
         }
         card["sha256"] = _digest(card, card)
-        result_file, failure_file = self._files(video.name)
-        self._remove(result_file)
-        self._write(failure_file, json.dumps(card, indent=1) + "\n")
+        self._forget_result(video)
+        self._write(self._files(video.name)[1], json.dumps(card, indent=1) + "\n")
+
+    def _forget_result(self, video: FoundVideo) -> None:
+        """A result of other options or bytes goes."""
+        self._remove(self._files(video.name)[0])
 
     def _files(self, name: str) -> tuple[Path, Path]:
         below = f"{file_name(name)}.json"
@@ -266,7 +279,6 @@ class Store:
         Raises:
             StoreError: they cannot be written.
         """
-        counts: Counter[State] = Counter()
         manifest, table = self.real / MANIFEST_FILE, self.real / TABLE_FILE
         self._check_inside(manifest)
         self._check_inside(table)
@@ -279,24 +291,22 @@ class Store:
         ):
             rows = csv.writer(table_file, lineterminator="\n")
             rows.writerow(COLUMNS)
-            manifest_file.write(json.dumps({"format": MANIFEST, "tal_run": version("tal-run"), "recipe": recipe}) + "\n")
-            for video in videos:
-                line, found = self._line(video, recipe)
-                counts[line["state"]] += 1
-                manifest_file.write(json.dumps(line) + "\n")
-                for row in found:
-                    names = (as_cell(_writable(video_ids[video.name])), as_cell(row["label"]))
-                    rows.writerow([*names, *row["segment"], row["score"]])
-            for line in self._gone({video.name for video in videos}):
-                counts["gone"] += 1
-                manifest_file.write(json.dumps(line) + "\n")
-            manifest_file.write(json.dumps({"counts": dict(counts)}) + "\n")
-        return counts
+
+            def lines() -> Iterator[JSONObject]:
+                for video in videos:
+                    line, found = self._line(video, recipe)
+                    yield line
+                    for row in found:
+                        names = (as_cell(_writable(video_ids[video.name])), as_cell(row["label"]))
+                        rows.writerow([*names, *row["segment"], row["score"]])
+                yield from self._gone({video.name for video in videos})
+
+            return write_manifest(manifest_file, lines(), recipe)
 
     def _line(self, video: FoundVideo, recipe: str) -> tuple[JSONObject, list[JSONObject]]:
         """A video's line in the manifest, and what was found in it."""
         standing = self.standing(video, recipe, is_racy_fine=True)
-        result_file, failure_file = self._files(video.name)
+        result_file, _ = self._files(video.name)
         line: JSONObject = {"video": video.name, "state": standing.state}
         found: list[JSONObject] = []
         if standing.state == "done":
@@ -307,12 +317,17 @@ class Store:
             line |= {"file": str(result_file.relative_to(self.real)), "detections": len(found)}
             line["video_sha256"] = _batch_of(record).get("video_sha256")
         elif standing.state == "failed":
-            record, _ = _read(failure_file)
-            line["file"] = str(failure_file.relative_to(self.real))
-            line |= {key: (record or {}).get(key) for key in ("stage", "kind", "error", "elapsed_s", "attempts")}
+            line |= self._failure_line(video)
         elif standing.reason:
             line["reason"] = f"it {standing.reason}"
         return line, found
+
+    def _failure_line(self, video: FoundVideo) -> JSONObject:
+        """What the manifest says of a failure."""
+        _, failure_file = self._files(video.name)
+        record, _ = _read(failure_file)
+        known = {key: (record or {}).get(key) for key in ("stage", "kind", "error", "elapsed_s", "attempts")}
+        return {"file": str(failure_file.relative_to(self.real)), **known}
 
     def _gone(self, listed: set[str]) -> Iterator[JSONObject]:
         """A line for each record of a video that the folder does not hold any more."""
@@ -350,6 +365,33 @@ class Store:
         with told(self.folder):
             if os.path.realpath(path.parent) == str(path.parent):
                 path.unlink(missing_ok=True)
+
+
+def write_manifest(file: TextIO, lines: Iterable[JSONObject], recipe: str) -> Counter[State]:
+    """Write a head, the lines, and how many videos are in which state, which is returned."""
+    counts: Counter[State] = Counter()
+    file.write(json.dumps({"format": MANIFEST, "tal_run": version("tal-run"), "recipe": recipe}) + "\n")
+    for line in lines:
+        counts[line["state"]] += 1
+        file.write(json.dumps(line) + "\n")
+    file.write(json.dumps({"counts": dict(counts)}) + "\n")
+    return counts
+
+
+def format_in(path: Path) -> str | None:
+    """The form that a file of JSON, or of lines of it, says it has; None: it says none."""
+    try:
+        with opened(path) as file:
+            document, _ = json.JSONDecoder().raw_decode(file.read(1 << 20).decode())
+    except (OSError, ValueError, RecursionError):
+        return None
+    found = document.get("format") if isinstance(document, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def foreign_error(path: Path) -> StoreError:
+    """What to say of a file that is in the way and none of ours."""
+    return StoreError(f"{printable(path)} is there and no batch's: choose another folder with -o")
 
 
 @contextmanager

@@ -24,13 +24,14 @@ MODULE = "tal_run.pipeline.batch_worker"
 CHUNK_BYTES = 1 << 22
 
 
-class _Notes:
+class Notes:
     """Takes down what a person is to be told."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
 
     def say(self, text: str) -> None:
+        """One of them."""
         self.sentences.append(text)
 
 
@@ -40,7 +41,7 @@ def begin(how: JSONObject, hook: Hook) -> tuple[JSONObject, Answer]:
     Raises:
         TalRunError: it cannot be had.
     """
-    notes = _Notes()
+    notes = Notes()
     try:
         detector, matches = detector_of(how, notes, hook=hook)
     except click.ClickException as error:

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import sys
-import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tal_run.pipeline import dry_run as dry
-from tal_run.pipeline.cli_batch import batch, limiting_options, limits_of, seen_to, threads_of
+from tal_run.pipeline.cli_batch import batch
 from tal_run.pipeline.cli_choices import Choice
 from tal_run.pipeline.cli_clips import clips
 from tal_run.pipeline.cli_completion import completion
-from tal_run.pipeline.cli_completion import datasets as known_datasets
 from tal_run.pipeline.cli_convert import convert
 from tal_run.pipeline.cli_datasets import datasets
 from tal_run.pipeline.cli_doctor import doctor
 from tal_run.pipeline.cli_eval import evaluate
 from tal_run.pipeline.cli_experiments import experiments
 from tal_run.pipeline.cli_feature_detection import detect_in_features, feature_options
+from tal_run.pipeline.cli_features import features
 from tal_run.pipeline.cli_report import report, thumbnails_of
 from tal_run.pipeline.cli_train import train
-from tal_run.pipeline.cli_watching import config_of, detecting_options, detector_of, watching_options
+from tal_run.pipeline.cli_watching import detecting_options, detector_of, watching_options
 from tal_run.pipeline.cli_weights import weights
 from tal_run.pipeline.dry_run import dry_run_option
 from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
 from tal_run.pipeline.formats import FORMATS, PAGE
 
 if TYPE_CHECKING:
-    from tal_run.eval.datasets import DatasetFiles
-    from tal_run.extractors.hooks import Hook
-    from tal_run.pipeline.batch_locks import Run
-    from tal_run.pipeline.feature_batch import Outcome
     from tal_run.pipeline.screen import Screen
 
 Result = TypeVar("Result")
-AGAIN_S = 2.0  # until what another run works on is asked for again
 
 
 class Program(click.Group):
@@ -164,7 +156,7 @@ def detect(
 
     display = Screen(quiet=options["quiet"], verbose=options["verbose"])
     with errors_as_wrong_use():
-        paths = _each_once(outputs.videos_in(videos))
+        paths = outputs.each_once(outputs.videos_in(videos))
         read = [*paths, *(options[name] for name in ("checkpoint", "word_vectors") if options[name])]
         for target in targets:
             outputs.check_writable(target, inputs=read)
@@ -228,175 +220,8 @@ def detect(
     sys.exit(status if len(written) == len(formats) else SOME_FAILED)
 
 
-@main.command()
-@click.argument("inputs", nargs=-1, metavar="VIDEO|FOLDER...")
-@click.option("-o", "--output", "output_name", type=click.Path(), required=True, metavar="DIR", help="Write there.")
-@click.option(
-    "--dataset",
-    metavar="NAME",
-    shell_complete=known_datasets,
-    help="The videos of a data set (`tal-run datasets list`), which lies in FOLDER.",
-)
-@click.option(
-    "--layout",
-    type=Choice(["tal-run", "actionformer", "opentad", "wtalc", "video_features"]),
-    default="tal-run",
-    show_default=True,
-    help="Form of the files.",
-)
-@click.option("--again", is_flag=True, help="Make everything again, also what is verified or not ours.")
-@click.option(
-    "--crop",
-    type=Choice(["center", "ten", "whole"]),
-    default="center",
-    show_default=True,
-    help="What published networks see of a frame; of ten crops, the mean.",
-)
-@click.option(
-    "--precision",
-    type=Choice(["auto", "bfloat16", "float32"]),
-    default="auto",
-    show_default=True,
-    help="Of published networks; auto: bfloat16 where the hardware has it.",
-)
-@click.option(
-    "--flow-preset",
-    type=Choice(["opencv", "opencv-cuda"]),
-    default="opencv",
-    show_default=True,
-    help="TV-L1's parameters: the defaults of OpenCV on CPUs, or on GPUs.",
-)
-@click.option("--flow-jpeg", is_flag=True, help="Round flow to 8 bits, as by way of stored pictures.")
-@click.option(
-    "--last",
-    type=Choice(["pad", "drop"]),
-    default="pad",
-    show_default=True,
-    help="Frames behind the last whole window: fill a window up, or leave them out.",
-)
-@click.option(
-    "--short",
-    type=Choice(["repeat", "loop", "refuse"]),
-    default="repeat",
-    show_default=True,
-    help="Video shorter than one window: repeat its last frame or all of it, or make nothing of it.",
-)
-@limiting_options
-@dry_run_option
-@watching_options
-def features(
-    inputs: tuple[str, ...],
-    output_name: str,
-    dataset: str | None,
-    layout: str,
-    again: bool,
-    flow_preset: str,
-    flow_jpeg: bool,
-    dry_run: bool,
-    **watching: Any,
-) -> None:
-    """Save what the backbone makes of videos.
-
-    Features, class logits and their place in time, one .npz a video, by the video's name (below FOLDER where two videos
-    share one), or in the form that another tool reads; beside it a .json that says what made them. What is there already, is
-    whole and was made of the same video in the same way is kept; what tal-run did not make is not overwritten.
-    `--dataset synthetic` needs no FOLDER: its videos are made. Several runs with the same DIR share the work; --workers, or
-    several devices, make processes of it: one that crashes, hangs or takes too much costs the video in hand.
-    """
-    from tal_run.extractors import create_backbone
-    from tal_run.extractors.errors import TalRunError
-    from tal_run.extractors.feature_files import FeatureFolder
-    from tal_run.extractors.flow import PRESETS
-    from tal_run.extractors.two_streams import FlowConfig
-    from tal_run.pipeline import feature_batch, feature_sharing, outputs
-    from tal_run.pipeline.batch_store import told
-    from tal_run.pipeline.screen import Screen
-
-    display = Screen(quiet=watching["quiet"], verbose=watching["verbose"])
-    devices = watching["device"].split(",")
-    if len(devices) > 1:
-        watching["device"] = "cpu"  # of this process, which only finds out whether all is as it should be
-    if not inputs and not dataset:
-        raise WrongUse("there is nothing to watch: give videos, folders, or --dataset NAME")
-    with errors_as_wrong_use():
-        config = config_of(watching, display)
-        if not output_name:
-            raise WrongUse("-o is empty: give a folder to write to, or . for this one")
-        output = Path(output_name)
-        folder = FeatureFolder(output, layout=layout)
-        files = _dataset_files(dataset, inputs, display) if dataset else None
-        videos = [str(path) for path in files.videos().values()] if files else _each_once(outputs.videos_in(inputs))
-        if dry_run:
-            named = dict(zip(videos, outputs.video_ids(videos), strict=True))
-            sys.exit(dry.of_features(output, layout, named, config, again, display))
-        outputs.make_folder(output)
-        with display.progress() as hook:
-            backbone = create_backbone(config.backbone, options=config.options, hook=hook)
-        flow = FlowConfig(backend=watching["flow_backend"], params=PRESETS[flow_preset], jpeg=flow_jpeg)
-        how: dict[str, Any] = {
-            "windows": config.windows,
-            "decoder": config.decoder,
-            "flow": flow,
-            "again": again,
-            "inputs": videos,
-        }
-        maker = feature_batch.FeatureBatch(folder, backbone=backbone, **how)
-    names = dict(zip(videos, outputs.video_ids(videos), strict=True))
-
-    def make(video: str, *, hook: Hook) -> feature_batch.Outcome | None:
-        with told(output):
-            if not run.claim(names[video]):
-                return None
-        try:
-            outcome = maker.make(video, names[video], hook=hook)
-        finally:
-            run.give_back(names[video])
-        display.say(outcome.line)
-        for note in outcome.notes:
-            display.say(f"{video}: note: {note}")
-        return outcome
-
-    done: Mapping[str, feature_batch.Outcome]
-    recipe = hashlib.sha256(repr((layout, config, {**how, "inputs": None})).encode()).hexdigest()
-    with errors_as_wrong_use(), feature_sharing.at_work(output, recipe) as run:
-        if len(devices) == 1 and not watching["workers"]:
-            done, status = _watch_all(videos, make, display)
-        else:
-            told_all = {"folder": output, "layout": layout, "backbone": config.backbone, "options": config.options, **how}
-            done, status = _share_out(videos, names, devices, watching, told_all, run, display)
-    if status != STOPPED:
-        display.say(feature_batch.summary(done.values(), failed=len(videos) - len(done)))
-        there = [names[video] for video in done]
-        try:
-            if packed := maker.pack():
-                display.say(packed)
-            if files:
-                display.say(feature_batch.list_missing(files, there, output))
-        except TalRunError as error:
-            display.error(str(error))
-            status = SOME_FAILED
-    sys.exit(status)
-
-
-def _dataset_files(name: str, inputs: Sequence[str], display: Screen) -> DatasetFiles:
-    """A data set that lies in the one folder given, or (none given) where it belongs."""
-    from tal_run.eval.datasets import find
-
-    if len(inputs) > 1:
-        raise WrongUse(f"--dataset takes one folder, in which {name} lies; {len(inputs)} were given")
-    with display.progress() as hook:
-        return find(name, *inputs, hook=hook)
-
-
-def _each_once(paths: Sequence[str]) -> list[str]:
-    """The paths without those that name the same file again."""
-    return list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
-
-
-def _watch_all(paths: Sequence[str], watch: Callable[..., Result | None], display: Screen) -> tuple[dict[str, Result], int]:
+def _watch_all(paths: Sequence[str], watch: Callable[..., Result], display: Screen) -> tuple[dict[str, Result], int]:
     """Watch one video after the other; one that fails costs a sentence, and Ctrl-C keeps what is done.
-
-    One of which ``watch`` makes None is at work elsewhere, and is asked for again when the others are done.
 
     Returns:
         What was made of each video that was watched, and the exit status.
@@ -405,19 +230,10 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result | None], displa
     from tal_run.extractors.wire import printable
 
     done: dict[str, Result] = {}
-    left, later = deque(paths), deque[str]()
-    while left or later:
+    for path in paths:
         try:
-            if not left:
-                time.sleep(AGAIN_S)
-                left, later = later, left
-            path = left.popleft()
             with display.progress(path if len(paths) > 1 else None) as hook:
-                result = watch(path, hook=hook)
-            if result is None:
-                later.append(path)
-            else:
-                done[path] = result
+                done[path] = watch(path, hook=hook)
         except TalRunError as error:
             # what is wrong with a video for this network says nothing of which video it is
             is_named = printable(path) in str(error) or path in str(error)
@@ -429,38 +245,6 @@ def _watch_all(paths: Sequence[str], watch: Callable[..., Result | None], displa
             display.error(f"stopped; {len(done)} of {len(paths)} videos are done")
             return done, STOPPED
     return done, SOME_FAILED if len(done) < len(paths) else DONE
-
-
-def _share_out(
-    videos: Sequence[str],
-    names: Mapping[str, str],
-    devices: Sequence[str],
-    limits: Mapping[str, Any],
-    how: Mapping[str, Any],
-    run: Run,
-    display: Screen,
-) -> tuple[dict[str, Outcome], int]:
-    """Have processes make the videos' features, each the next one that is left; otherwise as ``_watch_all``."""
-    from tal_run.pipeline import feature_worker
-    from tal_run.pipeline.batch_display import BatchDisplay
-    from tal_run.pipeline.batch_pool import Pool
-    from tal_run.pipeline.batch_videos import FoundVideo
-    from tal_run.pipeline.feature_sharing import SharedFeatures
-
-    count = limits["workers"] or len(devices)
-    ordered = [devices[number % len(devices)] for number in range(count)]
-    workers = feature_worker.workers(ordered, limits=limits_of(limits, count), threads=threads_of(count), **how)
-    found = [FoundVideo(video, Path(video), _size(video)) for video in videos]
-    shared = SharedFeatures(run, names)
-    status = seen_to(Pool(workers, shared.attend), found, BatchDisplay(display, found, quiet=limits["quiet"], name="features"))
-    return {video: shared.done[video] for video in videos if video in shared.done}, status
-
-
-def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except (OSError, ValueError):
-        return 0  # why, is said when it is opened
 
 
 def _write_or_show(target: Path, text: str, display: Screen) -> bool:
@@ -488,6 +272,7 @@ main.add_command(datasets)
 main.add_command(doctor)
 main.add_command(evaluate)
 main.add_command(experiments)
+main.add_command(features)
 main.add_command(report)
 main.add_command(train)
 main.add_command(weights)

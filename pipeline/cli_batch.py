@@ -81,6 +81,8 @@ def limiting_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="SIZE",
                 help="Memory a worker may take, such as 4G. [default: its share of 80 % of the machine's]",
             ),
+            click.option("--shard", type=Shard(), metavar="i/n", help="Do the i-th of n shares of the videos, i from 1 to n."),
+            click.option("--retry-failed", is_flag=True, help="Try again what failed."),
         ]
     ):
         command = option(command)
@@ -92,8 +94,6 @@ def limiting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-o", "--output", "output_name", required=True, metavar="DIR", help="Write there.")
 @detecting_options
 @limiting_options
-@click.option("--shard", type=Shard(), metavar="i/n", help="Do the i-th of n shares of the videos, i from 1 to n.")
-@click.option("--retry-failed", is_flag=True, help="Try again what failed.")
 @dry_run_option
 @watching_options
 def batch(
@@ -133,7 +133,7 @@ def batch(
         workers = workers_of(MODULE, options)
         for worker in workers:
             ending.callback(worker.close)
-        made_by = _made_by(workers[0], screen)
+        made_by = introduced(workers[0], screen)
         store = Store(output)
         job = ending.enter_context(at_work(store, made_by, retry_failed=retry_failed))
         display = BatchDisplay(screen, mine, quiet=options["quiet"], is_chatty=options["verbose"])
@@ -150,8 +150,8 @@ def batch(
     sys.exit(SOME_FAILED if status == DONE and complaints else status)
 
 
-def workers_of(module: str, options: Mapping[str, Any]) -> list[Worker]:
-    """The processes that options ask for, not yet begun."""
+def workers_of(module: str, options: Mapping[str, Any], *, stop_s: float = 0) -> list[Worker]:
+    """The processes that options ask for, not yet begun; ``stop_s``: that each may take to give up what it is writing."""
     from tal_run.extractors.flow import usable_cores
     from tal_run.pipeline.workers import Worker
 
@@ -165,8 +165,7 @@ def workers_of(module: str, options: Mapping[str, Any]) -> list[Worker]:
     }
     threads = threads_of(count)
     return [
-        # it writes nothing, so it may be stopped at once
-        Worker(module, {**how, "device": devices[number % len(devices)]}, limits=limits, threads=threads, stop_s=0)
+        Worker(module, {**how, "device": devices[number % len(devices)]}, limits=limits, threads=threads, stop_s=stop_s)
         for number in range(count)
     ]
 
@@ -195,8 +194,8 @@ def memory_of_machine() -> int:
     return amount
 
 
-def _made_by(worker: Worker, screen: Screen) -> dict[str, Any]:
-    """What decides which detections come out, as a worker has it; what else it has to say is shown."""
+def introduced(worker: Worker, screen: Screen) -> dict[str, Any]:
+    """What decides which results come out, as a worker has it; what else it has to say is shown."""
     with screen.progress() as hook:
         greeting = worker.begin(hook=hook)
     for note in greeting["notes"]:

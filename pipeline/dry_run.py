@@ -17,6 +17,7 @@ import click
 from tal_run.pipeline.exits import DONE, SOME_FAILED
 
 if TYPE_CHECKING:
+    from tal_run.extractors.feature_files import FeatureFolder
     from tal_run.pipeline.batch_videos import FoundVideo
     from tal_run.pipeline.detector import DetectConfig
     from tal_run.pipeline.screen import Screen
@@ -235,25 +236,22 @@ def of_batch(
     return status
 
 
-def of_features(
-    output: Path, layout: str, videos: Mapping[str, str], config: DetectConfig, again: bool, display: Screen
-) -> int:
-    """``tal-run features --dry-run``, of videos by path with the names of their features: the exit status."""
-    from tal_run.extractors.feature_files import FeatureFolder
-    from tal_run.extractors.registry import create_backbone
-    from tal_run.pipeline.feature_batch import FeatureBatch
+def of_features(folder: FeatureFolder, videos: Sequence[FoundVideo], options: Mapping[str, Any], display: Screen) -> int:
+    """``tal-run features --dry-run``: the exit status."""
+    from tal_run.pipeline.cli_watching import config_of
+    from tal_run.pipeline.feature_worker import begin
 
-    check_folder(output)
-    folder = FeatureFolder(output, layout=layout)
-    if said_backbone(config):
+    check_folder(folder.path)
+    how = {**options, "device": options["device"].split(",")[0]}
+    if said_backbone(config_of(how, display)):
+        paths = [str(video.path) for video in videos]
         with display.progress() as hook:
-            backbone = create_backbone(config.backbone, options=config.options, hook=hook)
-        how: dict[str, Any] = {"windows": config.windows, "decoder": config.decoder, "again": again, "inputs": list(videos)}
-        FeatureBatch(folder, backbone=backbone, **how)  # which refuses what does not go together
-    there = [path for path, name in videos.items() if folder.has(name)]
+            begin({**how, "folder": str(folder.path), "inputs": paths}, hook)  # which refuses what does not go together
+    again = options["again"]
+    there = {video.name for video in videos if folder.has(video.name)}
     if there:
         kept = "made again (--again)" if again else "each kept if it is whole and was made of the same video in the same way"
         said(f"there already: {len(there)}, {kept}")
-    status = said_videos([path for path in videos if again or path not in set(there)], display)
-    said(f"would write into {output}: a file a video in the layout {layout}, with a record each")
+    status = said_videos([str(video.path) for video in videos if again or video.name not in there], display)
+    said(f"would write into {folder.path}: a file a video in the layout {folder.layout_name}, with a record each")
     return status

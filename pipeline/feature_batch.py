@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os.path import realpath
 from pathlib import Path
+from typing import Any
 
 from tal_run.eval.annotations import AnnotationError
 from tal_run.eval.datasets import DatasetError, DatasetFiles
@@ -87,6 +88,19 @@ class FeatureBatch:
                 f"add --fps {fixed.fps:g} --window {fixed.window_frames:g} --stride {fixed.stride_frames:g}"
             )
 
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """All that decides which features come out of a video, and in which form."""
+        return {
+            "layout": self._folder.layout_name,
+            "backbone": self._backbone.name,
+            "weights": dict(self._backbone.weights),
+            "windows": asdict(self._windows),
+            "decoder": self._decoder,
+            "settings": {**self._backbone.settings, **self._windows.settings},
+            "flow": asdict(self._flow_recipe) if self._flow_recipe else None,
+        }
+
     def make(self, video: str, video_id: str, *, hook: Hook = ignore_progress) -> Outcome:
         """Make a video's features, unless they are there, whole, and made of the same video in the same way.
 
@@ -134,22 +148,23 @@ class FeatureBatch:
                 "it with --again"
             )
 
-    def pack(self) -> str | None:
-        """Make the one file that the layout wants of all videos in the folder, in the order of their names.
 
-        Returns:
-            A sentence on it; None: the layout wants none, or there are no features.
+def pack(folder: FeatureFolder) -> str | None:
+    """Make the one file that the layout wants of all videos in the folder, in the order of their names.
 
-        Raises:
-            OutputError: it cannot be written.
-        """
-        if not self._folder.layout.packs:
+    Returns:
+        A sentence on it; None: the layout wants none, or there are no features.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if not folder.layout.packs:
+        return None
+    with _writing(folder.packed.file):
+        names = folder.sound()
+        if not names:
             return None
-        with _writing(self._folder.packed.file):
-            names = self._folder.sound()
-            if not names:
-                return None
-            return f"{self._folder.pack(names)}: {len(names)} {'video' if len(names) == 1 else 'videos'}"
+        return f"{folder.pack(names)}: {len(names)} {'video' if len(names) == 1 else 'videos'}"
 
 
 @contextmanager
@@ -161,10 +176,13 @@ def _writing(target: Path) -> Iterator[None]:
         raise cannot_write(target, error) from error
 
 
-def summary(outcomes: Iterable[Outcome], *, failed: int) -> str:
+def summary(kinds: Iterable[str], *, failed: int, failed_before: int = 0, left: int = 0) -> str:
     """How many videos went which way, in one line."""
-    counts = Counter(outcome.kind for outcome in outcomes)
-    return ", ".join([*(f"{counts[kind]} {kind}" for kind in (MADE, KEPT, MADE_AGAIN)), f"{failed} failed"])
+    counts = Counter(kinds)
+    parts = [*(f"{counts[kind]} {kind}" for kind in (MADE, KEPT, MADE_AGAIN)), f"{failed} failed"]
+    if failed_before:
+        parts.append(f"{failed_before} failed before (--retry-failed tries again)")
+    return ", ".join([*parts, *([f"{left} left"] if left else [])])
 
 
 def list_missing(files: DatasetFiles, there: Collection[str], folder: Path) -> str:

@@ -95,6 +95,11 @@ def videos_in(inputs: Sequence[str]) -> list[str]:
     return found
 
 
+def each_once(paths: Sequence[str]) -> list[str]:
+    """The paths without those that name the same file again."""
+    return list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
+
+
 def rendered(format_name: str, results: Results, external_data: Mapping[str, Any] | None = None) -> str:
     """The text of a file in one of ``FORMATS`` that needs to know nothing of the videos but their names."""
     videos = [FoundVideo(name=name, detections=detections) for name, detections in results.items()]

@@ -7,7 +7,8 @@ wrong is what tal-run itself does: decoding, time, windows, queries, segments, f
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 
 from tal_run.extractors import registry
 from tal_run.extractors.backbone import ANY_LENGTH, BackboneOptions, Preprocessing, Rows, WindowConfig
+from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.weights import WeightsFile
+from tal_run.pipeline import workers
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 200), "grey": (110, 110, 110)}
 LABELS = {"arm wrestling": "red", "flipping pancake": "green", "cleaning pool": "blue", "standing around": "grey"}
@@ -56,9 +59,43 @@ class ColourBackbone:
         return mean, -np.linalg.norm(self._centres - mean, axis=1).astype(np.float32) / 10
 
 
+class Here:
+    """In a worker's place: it works in this process, where a test can put a backbone that no other process knows."""
+
+    def __init__(self, module: str, how: Mapping[str, Any], **_: Any) -> None:
+        self._begin, self._how = importlib.import_module(module).begin, how
+        self._begun: Any = None
+
+    def begin(self, *, hook: Hook = ignore_progress) -> Any:
+        if self._begun is None:
+            self._begun = self._told("begin", self._begin, self._how, hook)
+        return self._begun[0]
+
+    def do(self, task: Mapping[str, Any], *, hook: Hook = ignore_progress, input_bytes: int = 0) -> Any:
+        self.begin(hook=hook)
+        return self._told("error", self._begun[1], task, hook)
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    @staticmethod
+    def _told(kind: Any, function: Any, message: Mapping[str, Any], hook: Hook) -> Any:
+        try:
+            answer = function(json.loads(json.dumps(message)), hook)
+        except TalRunError as error:
+            raise workers.WorkerError(str(error), kind=kind) from error
+        except Exception as error:
+            raise workers.WorkerError(f"not foreseen: {type(error).__name__}: {error}", kind="unforeseen") from error
+        return answer if kind == "begin" else json.loads(json.dumps(answer))
+
+
 @pytest.fixture
 def colours(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of the colour backbone, and the default of the command line while the test runs."""
+    """The name of the colour backbone, and the default of the command line while the test runs; workers work here."""
+    monkeypatch.setattr(workers, "Worker", Here)
     monkeypatch.setitem(registry.EXTRACTORS, ColourBackbone.name, ColourBackbone)
     monkeypatch.setattr(registry, "DEFAULT_BACKBONE", ColourBackbone.name)
     return ColourBackbone.name

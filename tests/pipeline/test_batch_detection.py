@@ -126,9 +126,8 @@ def test_two_runs_share_the_features_of_a_folder(make_video: Any, tmp_path: Path
     assert all(sum(numbers) == 8 for numbers in counts)
     store = FeatureFolder(tmp_path / "out")
     assert len(store.video_ids) == 8
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        f"{number}{ending}" for number in range(8) for ending in (".json", ".npz")
-    )
+    files = [f"{number}{ending}" for number in range(8) for ending in (".json", ".npz")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*files, "manifest.jsonl"])
 
 
 def test_features_that_were_killed_leave_nothing_behind(make_video: Any, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_kill_costs_the_video_that_was_being_watched(
         patch.setattr(feature_batch, "extract", killed_at_the_second)
         result = run(videos, "-o", tmp_path / "out")
     assert result.exit_code == 130
-    assert "stopped; 1 of 3 videos are done" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a.npz"]
     result = run(videos, "-o", tmp_path / "out")
     assert watched == ["a", "b", "c"]
     assert "2 made, 1 kept, 0 made again, 0 failed" in lines(result)
@@ -207,6 +207,8 @@ def test_a_disk_that_is_full_is_a_sentence(videos: Path, tmp_path: Path, monkeyp
     result = run(videos / "a.mp4", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "a.npz (No space left on device): free some space there" in result.stderr
+    assert "0 made, 0 kept, 0 made again, 0 failed, 1 left" in lines(result)  # it says nothing of the video
+    assert not (tmp_path / "out" / "failures").exists()
 
 
 def test_missing_videos_of_a_data_set_are_listed_as_opentad_reads_them(make_video: Any, tmp_path: Path) -> None:
@@ -304,7 +306,9 @@ def test_the_command_line_offers_every_layout() -> None:
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files but those that a batch keeps beside features."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.jsonl")
+    return {path: path.read_bytes() for path in files if path.relative_to(folder).parts[0] != "failures"}
 
 
 @pytest.mark.parametrize("again", [(), ("--again",)])
@@ -381,7 +385,7 @@ def test_a_kill_before_the_record_leaves_files_that_are_tal_runs(
         calls = iter([feature_files._write_record])
         patch.setattr(feature_files, "_write_record", lambda *arguments: next(calls, lambda *_: None)(*arguments))
         run(videos / "a.mp4", "-o", out)
-    assert {path.name for path in out.iterdir()} == {"a.npz", "a.json"}
+    assert {path.name for path in contents(out)} == {"a.npz", "a.json"}
     with pytest.raises(TalRunError, match="it was not finished; have them made again"):
         FeatureFolder(out, layout="tal-run").read("a")
     assert "made again: it was not finished" in run(videos / "a.mp4", "-o", out).stderr
@@ -424,7 +428,7 @@ def test_a_pipe_in_the_way_is_not_waited_for(videos: Path, tmp_path: Path) -> No
     for name in ("a.npz", "a.json"):
         (out / name).unlink()
         os.mkfifo(out / name)
-        assert "is there and is no file" in run(videos / "a.mp4", "-o", out).stderr
+        assert "is there and is no file" in run(videos / "a.mp4", "-o", out, "--retry-failed").stderr
 
 
 def test_without_a_video_nothing_is_packed(videos: Path, tmp_path: Path) -> None:
@@ -546,7 +550,7 @@ def test_what_a_library_raises_costs_one_video(videos: Path, monkeypatch: pytest
     monkeypatch.setattr(feature_batch, "extract", failing)
     result = run(videos, "-o", videos.parent / "out")
     assert result.exit_code == 1
-    assert "b.mp4 could not be watched (RuntimeError: DefaultCPUAllocator: not enough memory)" in oneline(result)
+    assert "b.mp4: not foreseen: RuntimeError: DefaultCPUAllocator: not enough memory" in oneline(result)
     assert "2 made, 0 kept, 0 made again, 1 failed" in result.stderr
 
 

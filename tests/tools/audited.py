@@ -2,7 +2,7 @@
 
 A line of JSON each: a file opened to be written, a path made, moved or removed, a connection, a program started, and a name
 that an unpickler looked up, which is what makes pickles dangerous. Hooks cannot be taken out again, and see what libraries do
-as well, so far as they do it by way of Python.
+as well, so far as they do it by way of Python. Processes that it starts log the same, by way of ``sitecustomize.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
+
+LOG = "TAL_RUN_TESTS_AUDIT_LOG"
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PATHS = {  # event -> which of its arguments are paths that change
@@ -22,7 +25,18 @@ OTHERS = frozenset({"pickle.find_class", "socket.connect", "socket.bind", "socke
 
 def main() -> None:
     """Log, and run the command line."""
-    log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    from tal_run.pipeline.cli import main as command_line
+
+    os.environ[LOG] = os.path.abspath(sys.argv[1])  # noqa: PTH100 - as it is
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    watch(os.environ[LOG])
+    sys.argv = ["tal-run", *sys.argv[2:]]
+    command_line()
+
+
+def watch(path: str) -> None:
+    """Log what this process does from now on."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(event: str, *what: Any) -> None:
         shown = [os.fsdecode(part) if isinstance(part, (bytes, os.PathLike)) else str(part) for part in what]
@@ -40,11 +54,7 @@ def main() -> None:
         elif event in OTHERS:
             write(event, *arguments[: 2 if event != "subprocess.Popen" else 1])
 
-    from tal_run.pipeline.cli import main as command_line
-
     sys.addaudithook(hook)
-    sys.argv = ["tal-run", *sys.argv[2:]]
-    command_line()
 
 
 def _whole(path: Any) -> str:
