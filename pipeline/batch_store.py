@@ -235,6 +235,10 @@ class Store:
         self._remove(result_file)
         self._write(failure_file, json.dumps(card, indent=1) + "\n")
 
+    def result_file(self, video: FoundVideo) -> Path:
+        """Where a video's result is, if there is one."""
+        return self._files(video.name)[0]
+
     def _files(self, name: str) -> tuple[Path, Path]:
         below = f"{file_name(name)}.json"
         return self.real / RESULTS / below, self.real / FAILURES / below
