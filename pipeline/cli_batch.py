@@ -212,14 +212,14 @@ def _how(options: Mapping[str, Any]) -> dict[str, Any]:
 def check_engine(engine: str, ray_address: str | None, device: str) -> None:
     """Refuse what an engine cannot do. Raises WrongUse."""
     if engine != "ray":
-        if ray_address:
+        if ray_address is not None:
             raise WrongUse("--ray-address goes with --engine ray: add that")
         return
     if importlib.util.find_spec("ray") is None:
         raise WrongUse("--engine ray needs Ray, which is not installed: pip install 'tal-run[ray]'")
-    if ray_address and not re.fullmatch(r"auto|[^/\s]+:\d{1,5}", ray_address):
+    if ray_address is not None and not re.fullmatch(r"auto|[^/\s]+:\d{1,5}", ray_address):
         raise WrongUse(
-            f"--ray-address {ray_address} is no HOST:PORT: give that of the cluster's head, such as 10.0.0.1:6379, and start "
+            f"--ray-address {ray_address!r} is no HOST:PORT: give that of the cluster's head, such as 10.0.0.1:6379, and start "
             "tal-run on one of its nodes"
         )
     if device not in ("cpu", "cuda"):

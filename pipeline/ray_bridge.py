@@ -231,14 +231,14 @@ class Cluster:
             while not self._ray.wait([ref], timeout=POLL_S)[0]:
                 step = json.loads(self._ray.get(actor.progress.remote(), timeout=SILENT_S))
                 self.alive_s = time.monotonic()
-                if step:
-                    hook(step["step"], completed=step["completed"], total=step["total"])
+                _tell(hook, step)
             reply: JSONObject = json.loads(self._ray.get(ref, timeout=SILENT_S))
         except errors.RayTaskError as error:
             raise WorkerError(f"not foreseen: {_first(error)}; please report this", kind="unforeseen") from error
         except errors.RayError as error:
             raise LostError(_first(error)) from error
         self.alive_s = time.monotonic()
+        _tell(hook, reply["at"])  # a failure says where it was
         if "error" in reply:
             raise WorkerError(reply["error"], kind=reply["kind"])
         answer: JSONObject = reply["answer"]
@@ -251,6 +251,11 @@ class Cluster:
             self._ray.wait([actor.halt.remote() for actor in actors], num_returns=len(actors), timeout=HALT_S)
         for actor in actors:
             self.kill(actor)
+
+
+def _tell(hook: Hook, step: JSONObject) -> None:
+    if step:
+        hook(step["step"], completed=step["completed"], total=step["total"])
 
 
 def _first(error: BaseException) -> str:

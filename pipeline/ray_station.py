@@ -89,7 +89,7 @@ class Station:
 
     def give(self) -> str:
         """JSON: the last answer, whole."""
-        return json.dumps({"answer": self._last})
+        return json.dumps({"answer": self._last, "at": {}})
 
     def halt(self) -> None:
         """End what is being done, and write nothing any more."""
@@ -104,9 +104,9 @@ class Station:
     def _said(self, work: Any) -> str:
         self._step = {}
         try:
-            return json.dumps({"answer": work()})
+            return json.dumps({"answer": work(), "at": self._step})
         except WorkerError as error:
-            return json.dumps({"error": str(error), "kind": error.kind})
+            return json.dumps({"error": str(error), "kind": error.kind, "at": self._step})
 
     def _done(self, task: JSONObject) -> JSONObject:
         assert self._worker
