@@ -47,6 +47,7 @@ ROOM_S = 60.0  # to wait for room while no worker of this job has any
 POLL_S = 1.0
 SILENT_S = 60.0  # that a node may be silent
 HALT_S = 3.0
+FIRST_TRIES = 3  # nodes on which the first worker may fail to begin
 LOSSES = 3  # of nodes under one video, before it is the video's own
 
 
@@ -155,8 +156,13 @@ class Cluster:
             nodes = self._nodes()
             if not any(map(self._holds, nodes)):
                 self._no_room(nodes)
+            has_place = len(self.actors) < sum(map(self._holds, nodes))
             free = self._ray.available_resources()
-            if all(free.get(kind, 0.0) >= amount for kind, amount in self._need.items()) and (found := self._tried()):
+            if (
+                has_place
+                and all(free.get(kind, 0.0) >= amount for kind, amount in self._need.items())
+                and (found := self._tried())
+            ):
                 return found
             if self.actors:  # others of this job are at work: let them go on with what is in hand here
                 raise WorkerError("there is no room for another worker in the Ray cluster now", kind="waiting")
@@ -189,7 +195,10 @@ class Cluster:
             return None
         if hello["fault"]:
             self.kill(actor)
-            self.blame(hello["node"], f"node {hello['host']}: {hello['fault']}")
+            why = self.blame(hello["node"], f"node {hello['host']}: {hello['fault']}")
+            if self.is_worth_another():
+                return None
+            raise why
         return actor, hello["node"], hello["host"]
 
     def kill(self, actor: Any) -> None:
@@ -197,10 +206,15 @@ class Cluster:
         with suppress(Exception):
             self._ray.kill(actor)
 
-    def blame(self, node: str, why: str) -> None:
-        """Give a node no more work. Raises WorkerError."""
+    def blame(self, node: str, why: str) -> WorkerError:
+        """Give a node no more work; the reason, to be raised."""
         self._unfit[node] = why
-        raise WorkerError(why, kind="begin")
+        self.note(f"{why}; no more is given to it")
+        return WorkerError(why, kind="begin")
+
+    def is_worth_another(self) -> bool:
+        """Whether no worker has begun yet, few nodes were tried, and others are left."""
+        return self._made_by is None and len(self._unfit) < FIRST_TRIES and any(map(self._holds, self._nodes()))
 
     def count_loss(self, path: str) -> int:
         """How many nodes were lost under a video."""
@@ -301,7 +315,9 @@ class Place:
                     raise WorkerError(f"nodes are lost as fast as workers begin: {error}", kind="begin") from error
             except WorkerError as error:
                 self._drop(actor)
-                self._cluster.blame(self._node, f"node {self._host}: {error}")
+                why = self._cluster.blame(self._node, f"node {self._host}: {error}")
+                if not self._cluster.is_worth_another():
+                    raise why from error
         return self._greeting
 
     def do(self, task: JSONObject, hook: Hook) -> JSONObject:
@@ -326,7 +342,7 @@ class Place:
                 if not self._cluster.is_probe_there():
                     raise WorkerError(str(error), kind="error") from error
                 self._drop(actor)
-                self._cluster.blame(self._node, f"node {self._host}: {error}")
+                raise self._cluster.blame(self._node, f"node {self._host}: {error}") from error
 
     def give(self, hook: Hook) -> JSONObject:
         """The last answer, whole. Raises WorkerError."""

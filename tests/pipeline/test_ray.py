@@ -1,4 +1,4 @@
-"""`tal-run batch --engine ray` on a cluster of several nodes, which are lost on the way: it comes to what the other engine does."""
+"""`tal-run batch --engine ray` on a cluster whose nodes are lost on the way: it comes to what the other engine comes to."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def test_it_comes_to_what_the_other_engine_comes_to(case: Any, batches: Any, mon
 
 
 @needs_ray
-def test_a_node_that_is_lost_costs_nothing_and_one_that_joins_is_used(case: Any, cluster: Any, batches: Any, clusters: Any) -> None:
+def test_a_node_that_is_lost_costs_nothing_and_one_that_joins_is_used(
+    case: Any, cluster: Any, batches: Any, clusters: Any
+) -> None:
     for number in range(24):
         case.write(f"{number:02}.mp4", f"sleep 0.4 found {number % 5}")
     case.write("fatal.mp4", "orphan")
@@ -202,11 +204,30 @@ def test_a_cluster_that_cannot_do_it_says_so(case: Any) -> None:
     case.write("a.mp4")
     status, said = case.run(*case.ray, "--device", "cuda")
     assert status == 2
-    assert "the Ray cluster has no GPU (3 nodes, 4 CPUs): add a node that has one, or give --device cpu" in " ".join(said.split())
+    assert "the Ray cluster has no GPU (3 nodes, 4 CPUs): add a node that has one, or give --device cpu" in " ".join(
+        said.split()
+    )
     status, said = case.run(*case.ray, "--query", "nonsense")
     assert status == 2
     assert f"Error: node {socket.gethostname()}: nothing matches: ask otherwise" in said
     assert not case.out.exists()
+
+
+@needs_ray
+def test_a_node_on_which_no_worker_can_begin_is_done_without(case: Any, cluster: Any, batches: Any) -> None:
+    for number in range(6):
+        case.write(f"{number}.mp4", "sleep 0.5 found 1")
+    path = case.environment["PYTHONPATH"].split(os.pathsep)[1:]  # the detector is not to be found there
+    unfit = cluster.add(num_cpus=8, env_vars={"PYTHONPATH": os.pathsep.join(path)})
+    try:
+        run = case.start(*case.ray, "--workers", "5")
+        said = run.communicate(timeout=100)[1]
+    finally:
+        cluster.lose(unfit)
+    assert run.returncode == 0, said
+    assert "No module named fake_detector; no more is given to it" in said
+    assert len(case.results()) == 6
+    assert batches.leftovers(case.out) == []
 
 
 class TestWithoutACluster:
