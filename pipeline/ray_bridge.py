@@ -80,7 +80,7 @@ class Cluster:
         self._made_by: Any = None
         self._lock = threading.Lock()
         self.alive_s = time.monotonic()
-        self.actors: dict[int, Any] = {}
+        self.actors: dict[int, Any] = {}  # by worker; None: about to be
 
     def _connect(self) -> None:
         host, _, port = self._address.rpartition(":")
@@ -150,20 +150,21 @@ class Cluster:
         holds = [self._holds(node) for node in self._ray.nodes() if node["NodeID"] == node_id]
         return 1 / max(1, *holds, 1)
 
-    def placed(self) -> tuple[Any, str, str]:
-        """A new actor, its node and the node's name. Raises WorkerError: there is no room for it."""
+    def placed(self, number: int) -> tuple[Any, str, str]:
+        """A new actor for that worker, its node and the node's name. Raises WorkerError: there is no room for it."""
         while True:
             nodes = self._nodes()
-            if not any(map(self._holds, nodes)):
+            room = sum(map(self._holds, nodes))
+            if not room:
                 self._no_room(nodes)
-            has_place = len(self.actors) < sum(map(self._holds, nodes))
-            free = self._ray.available_resources()
-            if (
-                has_place
-                and all(free.get(kind, 0.0) >= amount for kind, amount in self._need.items())
-                and (found := self._tried())
-            ):
-                return found
+            if self._is_free() and self._reserves(number, room):
+                try:
+                    if found := self._tried():
+                        self.actors[number] = found[0]
+                        return found
+                finally:
+                    if self.actors[number] is None:
+                        self.free(number)
             if self.actors:  # others of this job are at work: let them go on with what is in hand here
                 raise WorkerError("there is no room for another worker in the Ray cluster now", kind="waiting")
             if (since_s := time.monotonic() - self.alive_s) > ROOM_S:
@@ -173,6 +174,23 @@ class Cluster:
                     kind="begin",
                 )
             time.sleep(POLL_S)
+
+    def _is_free(self) -> bool:
+        free = self._ray.available_resources()
+        return all(free.get(kind, 0.0) >= amount for kind, amount in self._need.items())
+
+    def _reserves(self, number: int, room: int) -> bool:
+        """Take one of so many places, before there is an actor: Ray would let it wait for a node that is not fit."""
+        with self._lock:
+            if len(self.actors) >= room:
+                return False
+            self.actors[number] = None
+            return True
+
+    def free(self, number: int) -> None:
+        """Give a worker's place back."""
+        with self._lock:
+            self.actors.pop(number, None)
 
     def _tried(self) -> tuple[Any, str, str] | None:
         options: JSONObject = {"num_cpus": self._need["CPU"], "max_restarts": 0, "max_concurrency": 4}
@@ -260,7 +278,8 @@ class Cluster:
 
     def halt(self) -> None:
         """End all actors, and have them write nothing any more."""
-        actors = list(self.actors.values())
+        with self._lock:
+            actors = [actor for actor in self.actors.values() if actor is not None]
         with suppress(Exception):
             self._ray.wait([actor.halt.remote() for actor in actors], num_returns=len(actors), timeout=HALT_S)
         for actor in actors:
@@ -300,8 +319,7 @@ class Place:
         """What the worker says of itself, once it is there. Raises WorkerError."""
         tries = 0
         while not self._actor:
-            actor, self._node, self._host = self._cluster.placed()
-            self._cluster.actors[self._number] = actor
+            actor, self._node, self._host = self._cluster.placed(self._number)
             try:
                 share = self._cluster.share(self._node)
                 greeting = self._cluster.watched(actor, actor.begin.remote(share), hook)
@@ -354,7 +372,7 @@ class Place:
 
     def _drop(self, actor: Any) -> None:
         self._actor = None
-        self._cluster.actors.pop(self._number, None)
+        self._cluster.free(self._number)
         self._cluster.kill(actor)
 
 

@@ -65,6 +65,9 @@ class RayCluster:
                 self.close()
                 if attempt == TRIES - 1:
                     raise
+            except BaseException:
+                self.close()
+                raise
         raise AssertionError
 
     def _begin(self) -> None:
@@ -216,7 +219,7 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def wait_for(condition: Any, limit_s: float = 60) -> None:
+def wait_for(condition: Any, limit_s: float = 120) -> None:
     """Wait until it holds."""
     end_s = time.monotonic() + limit_s
     while not condition():

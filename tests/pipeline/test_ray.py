@@ -20,6 +20,8 @@ from tal_run.pipeline import batch_store, cli_batch, ray_engine, ray_station, wo
 from tal_run.pipeline.batch_locks import Run
 from tal_run.pipeline.batch_videos import FoundVideo
 
+# a cluster is a dozen processes, and on a busy machine takes a minute to come up
+pytestmark = pytest.mark.timeout(400)
 has_ray = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not has_ray, reason="Ray is not installed: pip install 'tal-run[ray]'")
 
@@ -114,7 +116,7 @@ def test_a_node_that_is_lost_costs_nothing_and_one_that_joins_is_used(
     clusters.wait_for(lambda: case.log.exists())
     cluster.lose(cluster.nodes[0])
     cluster.add(num_cpus=2)
-    said = run.communicate(timeout=100)[1]
+    said = run.communicate(timeout=200)[1]
     assert run.returncode == 1, said
     assert "was lost; its video is tried again elsewhere" in said
     failures = case.failures()
@@ -157,7 +159,7 @@ def blinded(self, message, hook):
 RayWorker._asked = blinded
 """
     run = case.start(*case.ray, before=blind)
-    said = run.communicate(timeout=100)[1]
+    said = run.communicate(timeout=200)[1]
     assert run.returncode == 0, said
     assert f"{9 - len(before)} done, {len(before)} kept, 0 failed" in said
     assert len(case.results()) == 9
@@ -179,7 +181,7 @@ def test_ctrl_c_and_ctrl_c_twice(case: Any, batches: Any, clusters: Any) -> None
     run = case.start(*case.ray)
     clusters.wait_for(lambda: case.log.exists())
     run.send_signal(signal.SIGINT)
-    said = run.communicate(timeout=60)[1]
+    said = run.communicate(timeout=120)[1]
     assert run.returncode == 130, said
     assert "finishing the videos in hand (Ctrl-C again stops now)" in said
     assert 1 <= len(case.results()) < 6
@@ -192,7 +194,7 @@ def test_ctrl_c_and_ctrl_c_twice(case: Any, batches: Any, clusters: Any) -> None
     run.send_signal(signal.SIGINT)
     time.sleep(0.6)
     run.send_signal(signal.SIGINT)
-    said = run.communicate(timeout=60)[1]
+    said = run.communicate(timeout=120)[1]
     assert run.returncode == 130, said
     assert time.monotonic() - began_s < 20
     assert case.failures() == {}
@@ -221,7 +223,7 @@ def test_a_node_on_which_no_worker_can_begin_is_done_without(case: Any, cluster:
     unfit = cluster.add(num_cpus=8, env_vars={"PYTHONPATH": os.pathsep.join(path)})
     try:
         run = case.start(*case.ray, "--workers", "5")
-        said = run.communicate(timeout=100)[1]
+        said = run.communicate(timeout=200)[1]
     finally:
         cluster.lose(unfit)
     assert run.returncode == 0, said
