@@ -119,7 +119,9 @@ def is_clip_list(path: str | os.PathLike[str]) -> bool:
 
 
 def to_learn_from(moments: Sequence[Moment], subset: str | None = None) -> tuple[Moment, ...]:
-    """The moments of a subset: of the one asked for or, if none is, of the first that there is, where there are any.
+    """The moments of a subset: of the one asked for or, if none is, of training or, without, of validation.
+
+    Those whose form does not say of which subset they are are of any.
 
     Raises:
         AnnotationError: what there is is of other subsets.
@@ -127,10 +129,15 @@ def to_learn_from(moments: Sequence[Moment], subset: str | None = None) -> tuple
     there = {moment.subset for moment in moments}
     if subset == "all" or there == {None}:
         return tuple(moments)
-    subset = subset if subset in there else next((name for name in SUBSETS[:2] if name in there), None)
-    kept = tuple(moment for moment in moments if moment.subset in (subset, None))
+    chosen = subset or next((name for name in SUBSETS[:2] if name in there), None)
+    kept = tuple(moment for moment in moments if moment.subset in (chosen, None))
+    if not kept and subset:
+        others = ", ".join(sorted(name for name in there if name))
+        raise AnnotationError(f"there are no moments of the subset {subset!r}, but of {others}: choose among them, or all")
     if not kept:
-        raise AnnotationError("there are only moments to test on (subset testing): if they are to learn from, say --subset all")
+        raise AnnotationError(
+            "there are only moments to test on (subset testing): if they are to learn from, say --moment-subset all"
+        )
     return kept
 
 

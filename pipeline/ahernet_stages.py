@@ -21,7 +21,7 @@ from tal_run.extractors.wire import printable
 from tal_run.models.ahernet_network import AherNetConfig
 from tal_run.models.ahernet_training import check_kinds
 from tal_run.models.head import TrainedHead, head_named
-from tal_run.pipeline.training import Tell, TrainOptions, train
+from tal_run.pipeline.training import Began, Tell, TrainOptions, train
 from tal_run.pipeline.training_data import TrainingError, TrainingSet
 
 STAR = ".star.safetensors"
@@ -64,7 +64,8 @@ def train_ahernet(
     start: TrainedHead | None = None,
     hook: Hook = ignore_progress,
     tell: Tell | None = None,
-    began: Callable[[Path, AherNetConfig, TrainingSet], None] = lambda target, config, data: None,
+    began: Began | None = None,
+    stopping: Callable[[], None] | None = None,
 ) -> TrainedHead:
     """Train any of the paper's runs into a file; one that was begun there, with the same of everything, goes on.
 
@@ -76,23 +77,23 @@ def train_ahernet(
         start: what line 1 starts from; None: it is trained first, where the run starts from anything.
         hook: told of iterations.
         tell: told of losses.
-        began: told of each training before it begins.
+        began: told of each of the two trainings before it begins.
+        stopping: told as soon as somebody asks to stop.
 
     Raises:
         TrainingError, HeadError, OutputError, Interrupted: as ``training.train``.
         FeatureError: ``start`` was trained on other features.
     """
     head = head_named("ahernet")
-    more: dict[str, Any] = {"options": options, "hook": hook, **({} if tell is None else {"tell": tell})}
+    told = {"tell": tell, "began": began, "stopping": stopping}
+    more: dict[str, Any] = {"options": options, "hook": hook} | {name: one for name, one in told.items() if one is not None}
     config, data = part_for(config, data)
     if start is None and config.starts:
         first = replace(config, variant="star", iterations=config.start_iterations or config.iterations, moment_classes=())
         untrimmed = data.untrimmed()
-        began(star_file(target), first, untrimmed)
         start = train(star_file(target), head, untrimmed, config=first, **more)
     if start is not None:
         _check_features(start, data)
-    began(Path(target), config, data)
     return train(target, head, data, config=config, start=start, **more)
 
 

@@ -175,6 +175,9 @@ def detect(
         display.say(f"note: {note}")
 
     done, status = _watch_all(paths, partial(detector.detect, matches=matches), display)
+    if targets and not done:  # an empty result would take the place of what is there
+        display.say(f"nothing was written to {' and '.join(map(str, targets))}")
+        sys.exit(status)
     names = dict(zip(paths, outputs.video_ids(paths), strict=True))
     results = {names[path]: result for path, result in done.items()}
 

@@ -20,6 +20,10 @@ Command = Callable[..., Any]
 STEP = "detecting"
 
 
+class _AllFailedError(Exception):
+    """There is nothing to write."""
+
+
 def feature_options(command: Command) -> Command:
     """The options that only count with --features."""
     for option in reversed(
@@ -117,10 +121,16 @@ def detect_in_features(
                 count += len(detections)
                 hook(STEP, completed=done + len(failures), total=len(videos))
                 yield video, detections
+            if len(failures) == len(videos):  # an empty result would take the place of what is there
+                raise _AllFailedError
 
         card = feature_detection.made_by(trained, Path(checkpoint), stored, min_score=min_score)
-        with display.progress() as hook:
-            outputs.write(target, outputs.pieces(kind, results(), card))
+        try:
+            with display.progress() as hook:
+                outputs.write(target, outputs.pieces(kind, results(), card))
+        except _AllFailedError:
+            display.say(f"nothing was written to {target}")
+            sys.exit(SOME_FAILED)
     display.say(f"{target}: {count} detections in {len(videos) - len(failures)} videos")
     sys.exit(SOME_FAILED if failures else DONE)
 

@@ -16,10 +16,10 @@ from tal_run.pipeline.exits import DONE, STOPPED, WrongUse, errors_as_wrong_use
 if TYPE_CHECKING:
     from tal_run.eval.annotations import GroundTruth
     from tal_run.extractors.timegrid import Sampling
-    from tal_run.models.head import Head
     from tal_run.pipeline.experiments import Experiment
     from tal_run.pipeline.screen import Screen
     from tal_run.pipeline.training_data import MomentSource, TrainingSet
+    from tal_run.pipeline.training_size import TrainingSize
 
 # as ``models.head.HEADS`` and ``eval.annotations.SUBSETS``, without importing them; a test compares them
 HEAD_NAMES = ("actionbytes", "ahernet", "autoloc", "scnn", "wsad", "wtalc")
@@ -77,6 +77,11 @@ TOLD = 20  # times in a training
 )
 @click.option("--moment-features", metavar="DIR", help="Their features. [default: as --features]")
 @click.option(
+    "--moment-subset",
+    type=click.Choice(SUBSET_NAMES),
+    help="Moments to learn from. [default: training or, without, validation, whatever --subset is]",
+)
+@click.option(
     "--moment-classes",
     metavar="A,B|FILE",
     help="Actions whose instances in the annotations are cut out as moments, and their times not used otherwise.",
@@ -122,6 +127,7 @@ def train(
     stride: float | None,
     moments: str | None,
     moment_features: str | None,
+    moment_subset: str | None,
     moment_classes: str | None,
     start_from: str | None,
     target: Path,
@@ -178,15 +184,18 @@ def train(
         if videos is not None:
             values = {"trunk": trunk or "c3d", **values}
         write = stack.enter_context(_tensorboard(tensorboard)) if tensorboard else None
-        _check_moments(head_name, moments, moment_features, moment_classes, start_from)
+        of_moments = {"--moments": moments, "--moment-features": moment_features, "--moment-subset": moment_subset}
+        _check_moments(head_name, {**of_moments, "--moment-classes": moment_classes, "--start-from": start_from})
         if folder is None and moment_features is None and videos is None:
             raise WrongUse("say what to learn from, with --features DIR (`tal-run features` makes them)")
         with display.progress() as hook:
             truth, names = _truth(head_name, dataset, data, annotations, hook, optional=moments is not None)
 
+        from dataclasses import replace
+
         from tal_run.extractors.feature_files import FeatureFolder
         from tal_run.models.head import head_named, load_head
-        from tal_run.pipeline import ahernet_stages, cross_dataset, training, training_data
+        from tal_run.pipeline import ahernet_stages, cross_dataset, training, training_data, training_size
         from tal_run.pipeline.head_config import configured
 
         head = head_named(head_name)
@@ -199,8 +208,8 @@ def train(
         if unseen:
             display.say(f"note: left out what is not to be seen: {', '.join(unseen)}")
         start = load_head(start_from) if start_from else None
-        of_moments = paper.moments.subset if experiment and paper and paper.moments else subset
-        source = _source(moments, moment_features or folder, moment_classes, of_moments)
+        moment_subset = moment_subset or (paper.moments.subset if experiment and paper and paper.moments else None)
+        source = _source(moments, moment_features or folder, moment_classes, moment_subset)
         with display.progress() as hook:
             if videos is not None:
                 from tal_run.models.scnn_frames import head_on
@@ -216,7 +225,7 @@ def train(
                     seed=seed or 0,
                     hook=hook,
                 )
-                head = head_on(clips)
+                head, found = head_on(clips), replace(found, repeated=source.repeated)
             else:
                 features = FeatureFolder(folder or moment_features or "")
                 found = training_data.read_training_set(
@@ -242,30 +251,33 @@ def train(
         )
         current = [target, config]
 
-        def began(file: Path, config: Any, data: TrainingSet) -> None:
+        def began(file: Path, config: Any, data: TrainingSet, size: TrainingSize) -> None:
             current[:] = file, config
             if file != target:
                 display.say(f"first, {file}, to start from:")
-            if videos is None:
-                _say_what_there_is(data, chosen, head, config, display)
-            else:
-                display.say(
-                    f"scnn learns {len(data.labels)} actions from {len(clips.labels)} segments of frames, for "
-                    f"{config.iterations} iterations"
-                )
+            counts = _counts(data) if videos is None else [f"{len(clips.labels)} segments of frames"]
+            display.say(
+                f"{head.name} learns {len(data.labels)} actions from {_of_subsets(counts, chosen, source, data)}, "
+                f"for {config.iterations} iterations: {training_size.counted(size.weights)} weights"
+            )
+            if size.is_large:
+                state = training.training_file(file).name
+                how: dict[str, Any] = {"dim": data.needs.dim or 0, "device": device, "save_every_s": save_every_s}
+                display.say(f"note: {training_size.sentence(size, head, config, state=state, **how)}")
 
         def tell(iteration: int, losses: Mapping[str, float]) -> None:
             _tell(display, write, iteration, current[1].iterations, losses)
 
+        def stopping() -> None:
+            display.say("stopping after this iteration; again to stop now, without what is not saved")
+
         try:
             with display.progress() as hook:
+                more: dict[str, Any] = {"options": options, "hook": hook, "tell": tell, "began": began, "stopping": stopping}
                 if head.name == "ahernet":
-                    trained = ahernet_stages.train_ahernet(
-                        target, found, config=config, options=options, start=start, hook=hook, tell=tell, began=began
-                    )
+                    trained = ahernet_stages.train_ahernet(target, found, config=config, start=start, **more)
                 else:
-                    began(target, config, found)
-                    trained = training.train(target, head, found, config=config, options=options, hook=hook, tell=tell)
+                    trained = training.train(target, head, found, config=config, **more)
         except training.Interrupted as stopped:
             display.error(
                 f"stopped after {stopped.iteration} of {current[1].iterations} iterations, which are saved in "
@@ -327,13 +339,14 @@ def sampling_of(fps: float | None, window: float | None, stride: float | None) -
     return Sampling(fps=fps, stride_frames=stride, window_frames=window)
 
 
-def _check_moments(head: str, moments: str | None, features: str | None, classes: str | None, start_from: str | None) -> None:
-    given = {"--moments": moments, "--moment-features": features, "--moment-classes": classes, "--start-from": start_from}
+def _check_moments(head: str, given: Mapping[str, str | None]) -> None:
     for name, value in given.items():
         if value is not None and head not in (("ahernet",) if name == "--start-from" else ("ahernet", "scnn")):
             raise WrongUse(f"{head} does not learn from moments: leave out {name}, or take --head ahernet")
-    if features is not None and moments is None:
+    if given["--moments"] is None and given["--moment-features"] is not None:
         raise WrongUse("--moment-features are those of --moments: give both, or --features alone")
+    if given["--moments"] is None and given["--moment-subset"] is not None:
+        raise WrongUse("--moment-subset chooses among --moments: leave it out, or give both")
 
 
 def _check_frames(
@@ -399,23 +412,29 @@ def _say_what_is_not_there(found: TrainingSet, display: Screen) -> None:
 
     if found.missing:
         display.say(f"note: left out {len(found.missing)} videos that have no features: {some(found.missing)}")
+    if found.repeated:
+        display.say(f"note: {found.repeated} moments are listed again, and each counts once")
     if found.unlabelled:
         display.say(f"note: left out {len(found.unlabelled)} videos that have no actions: {some(found.unlabelled)}")
 
 
-def _say_what_there_is(found: TrainingSet, subset: str, head: Head[Any], config: Any, display: Screen) -> None:
-    from tal_run.pipeline.training_data import ALL
-
-    snippets = sum(len(video.features) for video in found.videos)
+def _counts(found: TrainingSet) -> list[str]:
     moments = sum(video.trimmed for video in found.videos)
     kinds = {"videos": len(found.videos) - moments, "moments": moments}
-    display.say(
-        f"{head.name} learns {len(found.labels)} actions from "
-        + " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
-        + f" ({snippets} snippets"
-        + (")" if subset == ALL else f", {subset})")
-        + f", for {config.iterations} iterations"
-    )
+    snippets = sum(len(video.features) for video in found.videos)
+    return [" and ".join(f"{count} {kind}" for kind, count in kinds.items() if count), f"{snippets} snippets"]
+
+
+def _of_subsets(counts: Sequence[str], subset: str, source: MomentSource, found: TrainingSet) -> str:
+    """Counts, the first of them with the others, and with the subsets that they are of, in brackets."""
+    from tal_run.pipeline.training_data import ALL
+
+    first, *more = counts
+    listed = sorted({moment.subset for moment in source.moments if moment.subset})
+    has_moments = any(video.trimmed for video in found.videos) or not found.videos  # S-CNN's are no videos any more
+    said = ", ".join([*more, *([subset] if subset != ALL else [])])
+    said = "; ".join([*([said] if said else []), *([f"moments: {', '.join(listed)}"] if listed and has_moments else [])])
+    return f"{first} ({said})" if said else first
 
 
 def _tell(display: Screen, write: Any | None, iteration: int, total: int, losses: Mapping[str, float]) -> None:

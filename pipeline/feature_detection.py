@@ -16,7 +16,7 @@ from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable
 from tal_run.models import Detection
 from tal_run.models.head import HeadError, TrainedHead
-from tal_run.pipeline.head_config import parsed
+from tal_run.pipeline.head_config import parsed, what_is_wrong
 from tal_run.pipeline.training_data import names_of
 
 # the numbers of a head that count when actions are sought and not before; the others are in its weights
@@ -50,10 +50,15 @@ def seeking(trained: TrainedHead, values: Mapping[str, str]) -> TrainedHead:
                 f"{trained.head.name} was trained with its {printable(name)!r}, or has none: when actions are sought, "
                 f"choose among {', '.join(allowed) or 'nothing'}"
             )
+    changes = parsed(trained.head, values)
+
+    def made(changes: Mapping[str, Any]) -> Any:
+        return replace(trained.config, **changes)
+
     try:
-        config = replace(trained.config, **parsed(trained.head, values))
+        config = made(changes)
     except ValueError as error:
-        raise HeadError(f"{trained.head.name} cannot seek so: {error}") from error
+        raise HeadError(f"{trained.head.name} cannot seek {what_is_wrong(made, changes, error)}") from error
     if hasattr(trained.network, "config"):
         setattr(trained.network, "config", config)  # noqa: B010 - S-CNN's on frames asks there
     return replace(trained, config=config)

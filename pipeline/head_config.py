@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, get_origin, get_type_hints
@@ -49,16 +50,52 @@ def configured(
     usual: dict[str, Any] = {"streams": streams, "moment_classes": tuple(moment_classes)}
     changes = {name: value for name, value in usual.items() if value and name in known}
     changes |= parsed(head, values)
-    try:
+
+    def made(changes: Mapping[str, Any]) -> Any:
         config = head.config(**changes)
-        if iterations is not None:
-            config = replace(config, **_shared_out(config, iterations))
+        return config if iterations is None else replace(config, **_shared_out(config, iterations))
+
+    try:
+        config = made(changes)
     except ValueError as error:
-        raise TrainingError(f"{head.name} cannot be configured so: {error}") from error
+        raise TrainingError(f"{head.name} cannot be configured {what_is_wrong(made, changes, error)}") from error
     if config.iterations < 1:
         raise TrainingError(f"{head.name} is to learn for {config.iterations} iterations: give it one at least")
     _check_usual(head.name, config)
     return config
+
+
+def what_is_wrong(made: Callable[[Mapping[str, Any]], Any], changes: Mapping[str, Any], error: ValueError) -> str:
+    """Which of some changes to a configuration it refuses, and its words for it, without the configuration itself.
+
+    Args:
+        made: makes the configuration with some of the changes.
+        changes: values by name, with all of which it raised ...
+        error: ... this.
+    """
+    guilty = dict(changes)
+    for name in changes:
+        fewer = {other: value for other, value in guilty.items() if other != name}
+        try:
+            made(fewer)
+        except ValueError as again:
+            if _rule(again) == _rule(error):  # it is refused for that without this one, too
+                guilty = fewer
+    values = ", ".join(f"{name}={_shown(value)}" for name, value in guilty.items())
+    return f"{f'with {values}' if values else 'so'}: {_without_whole(str(error))}"
+
+
+def _rule(error: ValueError) -> str:
+    return str(error).partition(", got ")[0]
+
+
+def _without_whole(text: str) -> str:
+    """A sentence without the configuration at its end, ``..., got WSADConfig(...)``."""
+    return re.sub(r", got \w+\(.*\)$", "", text, flags=re.DOTALL)
+
+
+def _shown(value: Any) -> str:
+    return printable(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
 
 def _check_usual(name: str, config: Any) -> None:

@@ -25,6 +25,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -36,7 +37,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from tal_run.extractors.files import held_alone, remove_parts, written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
@@ -51,7 +51,9 @@ from tal_run.models.head import (
     update,
 )
 from tal_run.pipeline.outputs import OutputError, cannot_write, check_writable, is_stream
+from tal_run.pipeline.tensor_files import write_tensors
 from tal_run.pipeline.training_data import TrainingError, TrainingSet
+from tal_run.pipeline.training_size import TrainingSize, size_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,6 +66,7 @@ ENDING = ".training.safetensors"
 KEPT_AS = {"seed": "seed", "data": "data_sha256", "device": "device", "start": "start_sha256"}
 
 Tell = Callable[[int, Mapping[str, float]], None]
+Began = Callable[[Path, Any, TrainingSet, TrainingSize], None]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -78,7 +81,7 @@ class Interrupted(KeyboardInterrupt):
         self.iteration = iteration
 
 
-def _ignore(iteration: int, losses: Mapping[str, float]) -> None:
+def _ignore(*_: object) -> None:
     """Of those who do not want to be told."""
 
 
@@ -182,6 +185,8 @@ def train(
     start: TrainedHead | None = None,
     hook: Hook = ignore_progress,
     tell: Tell = _ignore,
+    began: Began = _ignore,
+    stopping: Callable[[], None] = _ignore,
 ) -> TrainedHead:
     """Train a head on videos into a file; one that was begun there, with the same of everything, goes on.
 
@@ -194,6 +199,9 @@ def train(
         start: what the method starts from, where it can start from something.
         hook: told of iterations.
         tell: told of the losses, means over the iterations since it was told last.
+        began: told, before the first iteration, of the target, the configuration, the data and what all of it takes; not if
+            there is nothing left to do.
+        stopping: told, in a thread of its own, as soon as somebody asks the training to stop.
 
     Raises:
         TrainingError, HeadError: the target holds something else, the losses are no numbers any more, or there is too little
@@ -212,19 +220,38 @@ def train(
     with _alone(target), torch.random.fork_rng(devices=_generators(device)):
         if finished := _finished(target, identity):  # by another, since
             return finished
+        _check_pairs(head, config, data)
         torch.manual_seed(options.seed)
         network = head.new_network(data.needs.dim or 0, len(data.labels), config=config, seed=options.seed).to(device)
         state = _State(head=head, config=config, network=network, device=device, rng=np.random.default_rng(options.seed))
         resumed = _resume(target, state, identity, videos=len(data.videos))
         saved = _Saved(target, state, data, identity, options)
+        began(target, config, data, size_of(head, network, state.steps, data.videos, start=start))
         if head.begin and not resumed:
             head.begin(network, data.videos, config, start=start, rng=state.rng, hook=hook)
             saved.write()  # it may have taken long
-        _learn(state, data, saved, options=options, hook=hook, tell=tell)
+        with _asked_to_stop(stopping) as asked:
+            _learn(state, data, saved, asked, options=options, hook=hook, tell=tell)
         trained = saved.trained()
         network.eval().requires_grad_(False)
     training_file(target).unlink(missing_ok=True)
     return trained
+
+
+def _check_pairs(head: Head[Any], config: Any, data: TrainingSet) -> None:
+    """See that methods that learn from pairs of videos with a label in common, as W-TALC does, have any.
+
+    Raises:
+        HeadError: they have not.
+    """
+    if not getattr(config, "pairs", 0):
+        return
+    occurs = Counter(label for video in data.videos for label in video.classes)
+    if not any(count > 1 for count in occurs.values()):
+        raise HeadError(
+            f"{head.name} learns from pairs of videos that share a label, and no label occurs in two of these "
+            f"{len(data.videos)}: give more videos, or --config pairs=0"
+        )
 
 
 @contextmanager
@@ -256,7 +283,9 @@ def is_done(trained: TrainedHead) -> bool:
     return bool(trained.recipe.get("iterations_done", trained.config.iterations) == trained.config.iterations)
 
 
-def _learn(state: _State, data: TrainingSet, saved: _Saved, *, options: TrainOptions, hook: Hook, tell: Tell) -> None:
+def _learn(
+    state: _State, data: TrainingSet, saved: _Saved, asked: threading.Event, *, options: TrainOptions, hook: Hook, tell: Tell
+) -> None:
     """The iterations that are left, saved in between and at the end."""
     labels = np.zeros((len(data.videos), len(data.labels)))
     for row, video in enumerate(data.videos):
@@ -264,27 +293,26 @@ def _learn(state: _State, data: TrainingSet, saved: _Saved, *, options: TrainOpt
     total, since = state.config.iterations, list[Mapping[str, float]]()
     state.network.train()
     hook(STEP, completed=state.iteration, total=total)
-    with _asked_to_stop() as asked:
-        last_s = time.monotonic()
-        while state.iteration < total:
-            losses = _iterate(state, data, labels)
-            since.append(losses)
-            wrong = next((name for name, value in losses.items() if not math.isfinite(value)), None)
-            if wrong:
-                raise TrainingError(_no_number(f"the loss {wrong} became {losses[wrong]}", state, saved))
-            state.iteration += 1
-            if state.iteration % options.tell_every == 0 or state.iteration == total:
-                names = dict.fromkeys(name for each in since for name in each)  # of parts that end, fewer
-                found = {name: [each[name] for each in since if name in each] for name in names}
-                tell(state.iteration, {name: sum(values) / len(values) for name, values in found.items()})
-                since.clear()
-            hook(STEP, completed=state.iteration, total=total)
-            if asked.is_set() and state.iteration < total:
-                saved.write()
-                raise Interrupted(state.iteration)
-            if time.monotonic() - last_s >= options.save_every_s or state.iteration == total:
-                saved.write()
-                last_s = time.monotonic()
+    last_s = time.monotonic()
+    while state.iteration < total:
+        losses = _iterate(state, data, labels)
+        since.append(losses)
+        wrong = next((name for name, value in losses.items() if not math.isfinite(value)), None)
+        if wrong:
+            raise TrainingError(_no_number(f"the loss {wrong} became {losses[wrong]}", state, saved))
+        state.iteration += 1
+        if state.iteration % options.tell_every == 0 or state.iteration == total:
+            names = dict.fromkeys(name for each in since for name in each)  # of parts that end, fewer
+            found = {name: [each[name] for each in since if name in each] for name in names}
+            tell(state.iteration, {name: sum(values) / len(values) for name, values in found.items()})
+            since.clear()
+        hook(STEP, completed=state.iteration, total=total)
+        if asked.is_set() and state.iteration < total:
+            saved.write()
+            raise Interrupted(state.iteration)
+        if time.monotonic() - last_s >= options.save_every_s or state.iteration == total:
+            saved.write()
+            last_s = time.monotonic()
 
 
 def _iterate(state: _State, data: TrainingSet, labels: np.ndarray[Any, Any]) -> dict[str, float]:
@@ -335,9 +363,12 @@ def _rate_of(config: Any) -> str:
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """Signals that ask for an end, kept until an iteration is whole; a second one is not kept."""
-    asked = threading.Event()
+def _asked_to_stop(stopping: Callable[[], None]) -> Iterator[threading.Event]:
+    """Signals that ask for an end, kept until an iteration is whole; a second one is not kept.
+
+    Who asks is answered at once, and from another thread: a signal may come in the midst of a line that is being written.
+    """
+    asked, over = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked  # signals are none of its business
         return
@@ -353,12 +384,23 @@ def _asked_to_stop() -> Iterator[threading.Event]:
         asked.set()
         restore()
 
+    def answer() -> None:
+        asked.wait()
+        if not over.is_set():
+            stopping()
+
+    answering = threading.Thread(target=answer, daemon=True)
+    answering.start()
     for number in before:
         signal.signal(number, note)
     try:
         yield asked
     finally:
         restore()
+        if not asked.is_set():
+            over.set()
+            asked.set()
+        answering.join()
 
 
 # ---- files ----
@@ -389,11 +431,8 @@ class _Saved:
         try:
             if self.state.iteration < self.state.config.iterations:
                 card = {"identity": self.identity, **self.state.card()}
-                arrays = {
-                    name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in self.state.tensors().items()
-                }
                 with written_whole(training_file(self.target)) as part:
-                    part.write_bytes(save(arrays, {FORMAT: json.dumps(card, allow_nan=False)}))
+                    write_tensors(part, self.state.tensors(), {FORMAT: json.dumps(card, allow_nan=False)})
             save_head(self.target, self.trained())
         except OSError as error:
             raise cannot_write(self.target, error) from error

@@ -45,6 +45,7 @@ class TrainingSet:
             ``settings``), where the features' records say so, all the same.
         missing: annotated videos that have no features.
         unlabelled: videos that were left out as nothing is annotated in them.
+        repeated: moments that are listed once more, and left out.
         moment_classes: indices of the classes that moments show, rising; none: there are no moments.
     """
 
@@ -55,6 +56,7 @@ class TrainingSet:
     watching: Mapping[str, Any] | None = None
     missing: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    repeated: int = 0
     moment_classes: tuple[int, ...] = ()
 
     def untrimmed(self) -> TrainingSet:
@@ -71,15 +73,24 @@ class MomentSource:
     """Where moments come from, beside the untrimmed videos.
 
     Attributes:
-        moments: clips, or stretches of videos, of one action each.
+        moments: clips, or stretches of videos, of one action each; what is listed more than once is there once.
         folder: their features; None: there are no such moments.
         classes: labels in the annotations of the untrimmed videos whose instances are cut out as moments. What is cut out is
             not part of its video any more; a video in which nothing else happens is left out.
+        repeated: how many were listed once more.
     """
 
     moments: tuple[Moment, ...] = ()
     folder: FeatureFolder | None = None
     classes: frozenset[str] = frozenset()
+    repeated: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        once: dict[tuple[object, ...], Moment] = {}
+        for moment in self.moments:  # of whatever subset
+            once.setdefault((moment.video_id, moment.start_s, moment.end_s, moment.label), moment)
+        object.__setattr__(self, "repeated", len(self.moments) - len(once))
+        object.__setattr__(self, "moments", tuple(once.values()))
 
 
 @dataclass(kw_only=True)
@@ -140,8 +151,10 @@ def read_training_set(
     """
     source, videos = source or MomentSource(), () if truth is None else truth.videos
     _check_classes(source, videos)
+    once = [_with_moments_once(video, source.classes) for video in videos]
+    repeated = sum(len(video.instances) - len(kept.instances) for video, kept in zip(videos, once, strict=True))
     reader = _Reader(sampling=sampling, hook=hook, total=len(videos) + len({moment.video_id for moment in source.moments}))
-    for video in videos:
+    for video in once:
         if not video.instances and not timed:
             reader.unlabelled(video.video_id, folder)
         elif features := reader.features(video.video_id, folder, duration_s=video.duration_s):
@@ -153,7 +166,7 @@ def read_training_set(
         if features := reader.features(video_id, source.folder, duration_s=None):
             for moment in moments:
                 reader.keep(_moment(features[0], features[1], moment))
-    return reader.whole(f"{printable(folder.path)}")
+    return replace(reader.whole(f"{printable(folder.path)}"), repeated=source.repeated + repeated)
 
 
 class _Reader:
@@ -230,6 +243,15 @@ def _check_classes(source: MomentSource, videos: Sequence[VideoTruth]) -> None:
         raise TrainingError(
             f"no video to learn from has {some(unknown)}, which moments were to be cut out of: there are {some(sorted(there))}"
         )
+
+
+def _with_moments_once(video: VideoTruth, classes: Collection[str]) -> VideoTruth:
+    """A video in which no instance of some classes is annotated twice; the others are as they are."""
+    if not classes:
+        return video
+    every = video.instances
+    kept = (one for index, one in enumerate(every) if one.label not in classes or one not in every[:index])
+    return replace(video, instances=tuple(kept))
 
 
 def _without_moments(video: _Read, classes: Collection[str]) -> list[_Read]:

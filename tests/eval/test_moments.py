@@ -91,8 +91,13 @@ def test_a_subset_is_chosen_where_there_are_any() -> None:
     assert [m.video_id for m in to_learn_from(every, "validation")] == ["b", "b"]
     plain = (Moment(video_id="a", label="Run"),)
     assert to_learn_from(plain, "training") == plain
-    with pytest.raises(AnnotationError, match="--subset all"):
-        to_learn_from((Moment(video_id="a", label="Run", subset="testing"),))
+    tests = (Moment(video_id="a", label="Run", subset="testing"),)
+    with pytest.raises(AnnotationError, match="--moment-subset all"):
+        to_learn_from(tests)
+    with pytest.raises(
+        AnnotationError, match="no moments of the subset 'validation', but of testing: choose among them, or all"
+    ):
+        to_learn_from(tests, "validation")
 
 
 @pytest.mark.parametrize(

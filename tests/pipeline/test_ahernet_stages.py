@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 
 torch = pytest.importorskip("torch")
 from tal_run.eval.annotations import GroundTruth, Instance, VideoTruth, write_activitynet  # noqa: E402
-from tal_run.eval.moments import moments_of  # noqa: E402
+from tal_run.eval.moments import Moment, moments_of  # noqa: E402
 from tal_run.extractors.feature_files import FeatureFolder  # noqa: E402
 from tal_run.models.head import head_named, load_head  # noqa: E402
 from tal_run.pipeline.ahernet_stages import star_file, train_ahernet  # noqa: E402
@@ -100,6 +101,22 @@ class TestData:
         for video in moments.videos:
             assert (video.features[:, video.classes[0] + 1] > 0.5).all()
 
+    def test_moments_that_are_annotated_again_are_cut_out_once(self, lesson: ModuleType, case: Path) -> None:
+        _, truth = lesson.made()
+        twice = replace(truth, videos=tuple(replace(video, instances=2 * video.instances) for video in truth.videos))
+        folder, source = FeatureFolder(case / "features"), MomentSource(classes=MOMENTS)
+        once, again = (read_training_set(which, folder, timed=True, source=source) for which in (truth, twice))
+        assert (once.repeated, again.repeated) == (0, 24)
+        assert len(once.moments().videos) == len(again.moments().videos) == 24
+        assert sum(len(video.segments) for video in again.videos) == 2 * sum(len(video.segments) for video in once.videos)
+
+    def test_a_moment_is_another_if_anything_of_it_is(self) -> None:
+        moment = Moment(video_id="a", label="run", start_s=1.0, end_s=2.0, subset="training")
+        changes: list[dict[str, Any]] = [{"video_id": "b"}, {"label": "jump"}, {"start_s": 0.5}, {"end_s": 3.0}]
+        others = tuple(replace(moment, **change) for change in changes)
+        source = MomentSource(moments=(moment, *others, replace(moment, subset="validation")))
+        assert (source.moments, source.repeated) == ((moment, *others), 1)
+
     def test_classes_that_are_not_there_are_named(self, case: Path, lesson: ModuleType) -> None:
         _, truth = lesson.made()
         with pytest.raises(TrainingError, match="no video to learn from has curling"):
@@ -179,6 +196,7 @@ class TestCommand:
             (("--features", "features", "--moment-classes", "curling"), {"variant": "full"}, "has curling"),
             (("--features", "features", "--moment-features", "x"), {"variant": "full"}, "are those of --moments"),
             (("--features", "features", "--moments", "absent.csv"), {"variant": "full"}, "cannot read absent.csv"),
+            (("--features", "features", "--moment-subset", "all"), {"variant": "full"}, "chooses among --moments"),
             ((), {"variant": "star"}, "--features DIR"),
         ],
     )
@@ -189,6 +207,37 @@ class TestCommand:
         assert result.exit_code == 2
         assert said in result.stderr
         assert not Path("head.safetensors").exists()
+
+    def test_moments_have_a_subset_of_their_own(self, lesson: ModuleType) -> None:
+        document = json.loads(Path("truth.json").read_text())
+        for name, entry in document["database"].items():
+            entry["subset"] = "validation" if name > "video11" else "training"
+        Path("truth.json").write_text(json.dumps(document))
+
+        def said(*options: str) -> str:
+            Path("head.safetensors").unlink(missing_ok=True)
+            arguments = ("--annotations", "truth.json", "--moments", "truth.json", "--features", "features")
+            return train(lesson, *arguments, "--subset", "validation", *options, variant="minus").stderr
+
+        half, whole = said(), said("--moment-subset", "all")
+        assert re.search(r"from 12 videos and 18 moments \(\d+ snippets, validation; moments: training\)", half), half
+        assert re.search(r"from 12 videos and 36 moments \(\d+ snippets, validation; moments: training, validation\)", whole)
+        assert "no moments of the subset 'testing', but of training, validation" in said("--moment-subset", "testing")
+
+    def test_moments_that_are_listed_again_count_once(self, lesson: ModuleType) -> None:
+        _, truth = lesson.made()
+        rows = [f"{m.video_id},{m.label},{m.start_s},{m.end_s}\n" for m in moments_of(truth)]
+        heading = "video_id,label,start_s,end_s\n"
+        Path("once.csv").write_text(heading + "".join(rows))
+        Path("again.csv").write_text(heading + "".join([*rows, *rows[:4], rows[0]]))
+        learnt = []
+        for name in ("once.csv", "again.csv"):
+            Path("head.safetensors").unlink(missing_ok=True)
+            result = train(lesson, "--moments", name, "--features", "features", variant="M")
+            assert result.exit_code == 0, result.stderr
+            assert ("note: 5 moments are listed again, and each counts once" in result.stderr) == (name == "again.csv")
+            learnt.append(Path("head.safetensors").read_bytes())
+        assert learnt[0] == learnt[1]
 
     def test_other_heads_take_no_moments(self) -> None:
         command = ["train", "--head", "wtalc", "--annotations", "truth.json", "--features", "features", "-o", "h.safetensors"]

@@ -110,6 +110,20 @@ def test_one_bad_video_costs_a_sentence_not_the_others(video: Path, make_video: 
     assert "absent.mp4" in errors[1]
 
 
+@pytest.mark.parametrize("before", [None, "{}"])
+def test_if_every_video_fails_what_was_there_stays(tmp_path: Path, before: str | None) -> None:
+    for name in ("bad.mp4", "worse.mp4"):
+        (tmp_path / name).write_bytes(b"no video")
+    targets = [tmp_path / "found.json", tmp_path / "found.csv"]
+    for target in targets if before is not None else []:
+        target.write_text(before or "")
+    options = [word for target in targets for word in ("-o", target)]
+    result = run("detect", tmp_path / "bad.mp4", tmp_path / "worse.mp4", *options)
+    assert (result.exit_code, result.stderr.count("Error:")) == (1, 2)
+    assert f"nothing was written to {targets[0]} and {targets[1]}" in result.stderr
+    assert [target.read_text() if target.exists() else None for target in targets] == 2 * [before]
+
+
 def test_two_videos_of_one_name_keep_their_results_apart(make_video: Any, tmp_path: Path) -> None:
     first, second = make_video("a/bout.mp4", TIMELINE), make_video("b/bout.mp4", [("grey", 6.0), ("green", 6.0)])
     run("detect", first, second, first, "-o", tmp_path / "found.json")

@@ -61,7 +61,9 @@ class TestTrain:
         result = train("--annotations", "truth.json", *QUICK)
         assert result.exit_code == 0
         first, *told, last = result.stderr.splitlines()
-        assert re.fullmatch(r"wtalc learns 3 actions from 24 videos \(\d+ snippets, training\), for 60 iterations", first)
+        weights = sum(weight.numel() for weight in load_head(HEAD).network.parameters())
+        learns = r"wtalc learns 3 actions from 24 videos \(\d+ snippets, training\), for 60 iterations"
+        assert re.fullmatch(rf"{learns}: {weights} weights", first)
         assert len(told) == 20
         assert re.fullmatch(r"iteration 60 of 60: mil [\d.]+, co_activity [\d.]+", told[-1])
         assert last == "head.safetensors: wtalc, 3 actions, 60 iterations"
@@ -115,8 +117,22 @@ class TestTrain:
         before = HEAD.read_bytes()
         result = train("--annotations", "truth.json", "--iterations", "2")
         assert result.exit_code == 0
-        assert "iteration 1" not in result.stderr
+        assert result.stderr == "head.safetensors: wtalc, 3 actions, 2 iterations\n"
         assert HEAD.read_bytes() == before
+
+    def test_what_takes_much_is_said_before_it_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from tal_run.pipeline import training_size
+
+        assert "memory" not in train("--annotations", "truth.json", "--iterations", "2").stderr
+        HEAD.unlink()
+        monkeypatch.setattr(training_size, "MUCH_BYTES", 1_000_000)
+        _, note, *told = train("--annotations", "truth.json", "--iterations", "2", "--save-every", "9").stderr.splitlines()
+        assert re.match(
+            r"note: this takes some \d+ MB of memory and what a batch takes, a disk for \d+ kB and, until it is done, \d+ kB ",
+            note,
+        )
+        assert "(head.training.safetensors), written every 9 s (--save-every)" in note
+        assert told[0].startswith("iteration 1 of 2")
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -129,6 +145,11 @@ class TestTrain:
             (("--annotations", "truth.json", "--config", "rate"), "give KEY=VALUE"),
             (("--annotations", "truth.json", "--config", "rate=1"), "has no 'rate'"),
             (("--annotations", "truth.json", "--config", "pairs=1", "--config", "pairs=2"), "given twice"),
+            (
+                ("--annotations", "truth.json", "--config", "k_divisor=0", "--config", "pairs=1"),
+                "wtalc cannot be configured with k_divisor=0: k_divisor and min_snippets must be at least 1 and iterations not "
+                "negative\n",
+            ),
             (("--annotations", "truth.json", "--fps", "25"), "give all or none"),
             (("--annotations", "truth.json", "--subset", "testing"), "no video of the subset 'testing'"),
             (("--annotations", "truth.json", "--device", "abacus"), "no device 'abacus'"),
@@ -223,7 +244,8 @@ class TestTrain:
         monkeypatch.setattr(training, "update", interrupted)
         result = train(*arguments)
         assert result.exit_code == 130
-        assert "stopped after 7 of 20 iterations, which are saved in head.training.safetensors" in result.stderr
+        answer = result.stderr.index("stopping after this iteration; again to stop now, without what is not saved\n")
+        assert answer < result.stderr.index("stopped after 7 of 20 iterations, which are saved in head.training.safetensors")
         assert "the same command goes on from there" in result.stderr
         assert load_head(HEAD).recipe["iterations_done"] == 7
         assert train(*arguments).exit_code == 0

@@ -108,13 +108,24 @@ class TestDetect:
         assert "video03" in result.stderr
         assert list(json.loads(Path("found.json").read_text())["results"]) == ["video00", "video01", "video04"]
 
+    @pytest.mark.parametrize("before", [None, "{}"])
+    def test_if_every_video_fails_what_was_there_stays(self, before: str | None) -> None:
+        for path in Path("others").glob("*.npz"):
+            path.write_bytes(b"spoilt")
+        if before is not None:
+            Path("found.json").write_text(before)
+        result = detect()
+        assert (result.exit_code, result.stderr.count("Error:")) == (1, 5)
+        assert "nothing was written to found.json" in result.stderr
+        assert (Path("found.json").read_text() if Path("found.json").exists() else None) == before
+
     def test_thresholds_can_be_changed_and_others_not(self) -> None:
         detect("--config", "min_snippets=100")
         assert not any(json.loads(Path("found.json").read_text())["results"].values())
         result = detect("--config", "dropout=0.1")
         assert (result.exit_code, "choose among k_divisor, class_threshold" in result.stderr) == (2, True)
         result = detect("--config", "min_snippets=0")
-        assert (result.exit_code, "wtalc cannot seek so" in result.stderr) == (2, True)
+        assert (result.exit_code, "wtalc cannot seek with min_snippets=0: k_div" in result.stderr) == (2, True)
 
     def test_low_scores_are_left_out(self) -> None:
         detect()

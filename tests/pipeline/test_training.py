@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +223,32 @@ class TestGoingOn:
         begin("wtalc", lesson, data, resumed, iterations=20)
         assert resumed.read_bytes() == straight.read_bytes()
 
+    def test_who_asks_it_to_stop_is_answered_while_it_still_works(self, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
+        answered, in_time = threading.Event(), list[bool]()
+
+        def ask() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            in_time.append(answered.wait(60))
+
+        data, target = read("wtalc"), tmp_path / "head.safetensors"
+        with pytest.raises(Interrupted):
+            begin("wtalc", lesson, data, target, iterations=20, hook=at(7, ask), stopping=answered.set)
+        assert in_time == [True]
+        answered.clear()
+        begin("wtalc", lesson, data, target, iterations=20, stopping=answered.set)
+        assert not answered.is_set()  # nobody asked
+        assert threading.active_count() == 1
+
+    def test_asked_again_it_stops_at_once(self, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
+        def ask_twice() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            begin("wtalc", lesson, read("wtalc"), tmp_path / "head.safetensors", iterations=20, hook=at(7, ask_twice))
+        assert not isinstance(stopped.value, Interrupted)
+        assert not list(tmp_path.glob("*.safetensors"))
+
     def test_cut_off_between_its_two_files_it_goes_by_the_first(self, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
         data, straight, resumed = read("wtalc"), tmp_path / "straight.safetensors", tmp_path / "resumed.safetensors"
         begin("wtalc", lesson, data, straight, iterations=20)
@@ -245,6 +272,16 @@ class TestGoingOn:
         begin("wtalc", lesson, data, other, iterations=3)
         assert not left.exists()
         assert not list(tmp_path.glob(".tal-run-*"))
+
+    @pytest.mark.parametrize("name", ["actionbytes", "wtalc"])
+    def test_videos_without_a_label_in_common_are_no_pairs(
+        self, name: str, lesson: ModuleType, read: Any, tmp_path: Path
+    ) -> None:
+        data, target = read(name, count=1), tmp_path / "head.safetensors"
+        with pytest.raises(HeadError, match=rf"^{name} learns from pairs .* in two of these 1: .* or --config pairs=0$"):
+            begin(name, lesson, data, target, iterations=3)
+        assert not target.exists()
+        begin("wtalc", lesson, data, target, iterations=3, changes={"pairs": 0})
 
     def test_two_at_once_are_one(self, lesson: ModuleType, read: Any, tmp_path: Path) -> None:
         data, target, alone = read("wtalc"), tmp_path / "head.safetensors", tmp_path / "alone.safetensors"
@@ -377,6 +414,39 @@ class TestWhatGoesWrong:
 
 
 class TestConfiguration:
+    @pytest.mark.parametrize(
+        ("name", "values", "said"),
+        [
+            ("wsad", {"k": "0", "groups": "5"}, "with k=0: block, k and groups must be at least 1 and iterations not negative"),
+            (
+                "scnn",
+                {"width": "0", "batch_size": "2"},
+                "with width=0: step_frames, segment_steps and width must be at least 1 ",
+            ),
+            ("scnn", {"negative_iou": "0.9"}, "with negative_iou=0.9: negative_iou, rescue_iou and positive_iou must rise "),
+            ("scnn", {"window_frames": "3,2"}, "with window_frames=3,2: window_frames must rise from 1 on, got (3, 2)"),
+            (
+                "actionbytes",
+                {"batch_size": "4", "dropout": "0.1"},
+                "with batch_size=4: a batch of 4 videos must have room for 3 ",
+            ),
+            # each can be had with the other, and neither is what is wrong
+            ("actionbytes", {"batch_size": "4", "pairs": "2", "dropout": "7"}, "with dropout=7.0: dropout must lie in 0..1, "),
+            ("autoloc", {"nms_tiou": "2", "inflation": "1"}, "with nms_tiou=2.0: nms_tiou must lie in 0..1 and inflation "),
+            # both together are
+            (
+                "wtalc",
+                {"batch_size": "12", "pairs": "7"},
+                "with batch_size=12, pairs=7: a batch of 12 videos must have room for 7 ",
+            ),
+        ],
+    )
+    def test_what_cannot_be_is_named_and_nothing_else(self, name: str, values: dict[str, str], said: str) -> None:
+        with pytest.raises(TrainingError) as refused:
+            configured(head_named(name), values)
+        assert str(refused.value).startswith(f"{name} cannot be configured {said}")
+        assert "Config(" not in str(refused.value)
+
     def test_values_have_the_fields_types(self) -> None:
         config = configured(head_named("wtalc"), {"max_snippets": "none", "pairs": "2", "learning_rate": "1e-3"})
         assert (config.max_snippets, config.pairs, config.learning_rate) == (None, 2, 1e-3)
