@@ -100,6 +100,7 @@ opencv-cuda: install ## Build OpenCV with its CUDA flow and install it (an hour 
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(OUT)/opencv-cuda/*.whl
 	$(BIN)/python -c "import cv2; assert hasattr(cv2, 'cuda_OpticalFlowDual_TVL1'), 'built without CUDA: see the log above'"
 
+# ARGS='--ray --kills 20': on a Ray cluster of three nodes on this machine, which are killed too
 kill: install ## Kill tal-run batch and its workers at 200 random moments; what comes of it must be the same
 	$(BIN)/python tests/tools/kill_batch.py $(ARGS)
 

@@ -4,7 +4,8 @@
 
     FOLDER ─ videos (batch_videos.py) ─ share i/n ─┐
                                                    ▼      claim (batch_locks.py)
-                        engine: batch_pool.py ─ attend ── worker (workers.py, batch_worker.py)
+                        engine: batch_pool.py ─ attend ── worker (workers.py, batch_worker.py), here or on a
+                                                   │             Ray cluster (ray_engine.py)
                                                    │
                                                    ▼
                                  OUT/results or OUT/failures (batch_store.py) ─ manifest, table
@@ -35,6 +36,8 @@ from tal_run.pipeline.batch_videos import FoundVideo
 from tal_run.pipeline.workers import JSONObject, WorkerError
 
 ATTEMPTS = 2  # of a video whose worker crashed or was killed, which may have had another reason; all else fails at once
+# a video is left, not failed, where its worker
+NOT_OF_THE_VIDEO = ("begin", "waiting", "stopped")
 
 What = Literal["done", "kept", "failed", "failed before"]
 
@@ -81,7 +84,7 @@ class Batch:
 
         Raises:
             StoreError: nothing can be written.
-            WorkerError: the worker cannot begin, or was stopped; the video is left.
+            WorkerError: the worker cannot begin, not yet, or was stopped; the video is left.
         """
         if before := self._stands(video):
             return before
@@ -137,10 +140,13 @@ class Batch:
             hook(step, completed=completed, total=total)
 
         known = self._store.standing(video, self._recipe).known_sha256
-        task = {"path": str(video.path), "video_id": video.video_id, "known_sha256": known}
+        task: JSONObject = {"path": str(video.path), "video_id": video.video_id, "known_sha256": known}
         while True:
             attempts += 1
             seen = seen_of(video.path)
+            # for those who can keep a result themselves (ray_station.py)
+            keep = {"folder": str(self._store.real), "run": self._run.run_id}
+            task["keep"] = {**keep, "video": video.name, "recipe": self._recipe, "seen": seen}
             try:
                 self._check_recipe(worker)
                 answer = worker.do(task, hook=noting, input_bytes=seen["bytes"] if seen else 0)
@@ -148,7 +154,7 @@ class Batch:
                     raise WorkerError("it changed while it was watched; wait until it is complete and try again", kind="error")
                 return self.keep(video, answer, known, seen)
             except WorkerError as error:
-                if error.kind in ("begin", "stopped"):
+                if error.kind in NOT_OF_THE_VIDEO:
                     raise
                 if error.kind == "died" and attempts < ATTEMPTS:
                     continue
@@ -171,6 +177,8 @@ class Batch:
             assert known is not None
             self._store.keep_again(video, recipe=self._recipe, seen=seen, sha256=known)
             return Outcome("kept")
+        if answer.get("is_kept"):
+            return Outcome("done", detections=int(answer["detections"]), watched_s=float(answer["duration_s"]))
         document = answer["document"]
         self._store.keep_result(video, document, recipe=self._recipe, seen=seen, sha256=answer["video_sha256"])
         count = sum(map(len, document["results"].values()))

@@ -40,6 +40,7 @@ from typing import Any, Self
 from tal_run.extractors.array_files import opened
 from tal_run.extractors.wire import printable
 
+RUNS = "runs"
 BEAT_S = 15.0
 LEASE_S = 120.0
 MOST_BYTES = 1 << 12
@@ -80,7 +81,7 @@ class Run:
     """
 
     def __init__(self, folder: Path, *, recipe: str) -> None:
-        self._runs, self._claims = folder / "runs", folder / "claims"
+        self._runs, self._claims = folder / RUNS, folder / "claims"
         self._recipe = recipe
         self.run_id = f"{time.time_ns():020}-{os.getpid()}-{os.urandom(4).hex()}"
         self._file = self._runs / self.run_id

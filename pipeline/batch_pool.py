@@ -5,13 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from tal_run.extractors.hooks import Hook
-from tal_run.pipeline.workers import Worker, WorkerError
+from tal_run.extractors.hooks import Hook, ignore_progress
+from tal_run.pipeline.workers import JSONObject, WorkerError
 
 AGAIN_S = 2.0  # until what another run works on is asked for again
 TICK_S = 0.25
@@ -19,6 +19,22 @@ BEGIN_TRIES = 3
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
+
+
+class Hand(Protocol):
+    """What works for one thread: a ``Worker``, or whatever another engine has in its place."""
+
+    def begin(self, *, hook: Hook = ignore_progress) -> JSONObject:
+        """Get ready. Raises WorkerError."""
+
+    def do(self, task: Mapping[str, Any], *, hook: Hook = ignore_progress, input_bytes: int = 0) -> JSONObject:
+        """The answer to a task. Raises WorkerError."""
+
+    def stop(self) -> None:
+        """End what is being done, from any thread."""
+
+    def close(self) -> None:
+        """Give back what is held, when no thread is in here any more."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,7 @@ class Pool(Generic[Unit, Result]):
         attend: sees to a thing with a worker; None: somebody else is at it, so ask again later. Called from several threads.
     """
 
-    def __init__(self, workers: Sequence[Worker], attend: Callable[[Unit, Worker, Hook], Result | None]) -> None:
+    def __init__(self, workers: Sequence[Hand], attend: Callable[[Unit, Hand, Hook], Result | None]) -> None:
         self._workers, self._attend = workers, attend
         self._left: deque[Unit] = deque()
         self._later: deque[Unit] = deque()
@@ -71,7 +87,8 @@ class Pool(Generic[Unit, Result]):
     def run(self, units: Iterable[Unit]) -> Iterator[Progress[Unit] | Done[Unit, Result] | WorkerError | None]:
         """What happens, as it happens; None, a few times a second, when nothing does. Ends when no more is to be done.
 
-        A worker that cannot begin, after some tries, is done without, and why is among what happens. Leaving early ends all.
+        A worker that cannot begin, after some tries, is done without, and why is among what happens; one for which there is no
+        room is waited for. Leaving early ends all.
 
         Raises:
             WorkerError: no worker can begin; the first one's reason.
@@ -108,15 +125,15 @@ class Pool(Generic[Unit, Result]):
             for worker in self._workers:
                 worker.close()
 
-    def _work(self, worker: Worker) -> None:
+    def _work(self, worker: Hand) -> None:
         tries = 0
         try:
             while (unit := self._next()) is not None:
                 try:
                     result = self._attend(unit, worker, partial(self._tell, unit))
-                except WorkerError:  # there is nothing wrong with the thing in hand
+                except WorkerError as error:  # there is nothing wrong with the thing in hand
                     self._put(unit, back_to=self._left)
-                    tries += 1
+                    tries += error.kind != "waiting"
                     if tries == BEGIN_TRIES or self._enough.wait(AGAIN_S):
                         raise
                     continue

@@ -259,6 +259,10 @@ class Store:
         """A result of other options or bytes goes."""
         self._remove(self._files(video.name)[0])
 
+    def result_file(self, video: FoundVideo) -> Path:
+        """Where a video's result is, if there is one."""
+        return self._files(video.name)[0]
+
     def _files(self, name: str) -> tuple[Path, Path]:
         below = f"{file_name(name)}.json"
         return self.real / RESULTS / below, self.real / FAILURES / below

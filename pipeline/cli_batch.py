@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_
 if TYPE_CHECKING:
     from tal_run.pipeline.batch import Outcome
     from tal_run.pipeline.batch_display import BatchDisplay
-    from tal_run.pipeline.batch_pool import Pool
+    from tal_run.pipeline.batch_pool import Hand, Pool
     from tal_run.pipeline.batch_videos import FoundVideo
+    from tal_run.pipeline.ray_engine import RayEngine
     from tal_run.pipeline.screen import Screen
     from tal_run.pipeline.workers import Limits, Worker
 
@@ -89,15 +91,43 @@ def limiting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where a job's processes are."""
+    for option in (
+        click.option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="With --engine ray: the cluster. [default: RAY_ADDRESS, or the one that this machine belongs to]",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Work in processes here, or on a Ray cluster (tal-run[ray]).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "output_name", required=True, metavar="DIR", help="Write there.")
 @detecting_options
 @limiting_options
+@engine_options
 @dry_run_option
 @watching_options
 def batch(
-    folder: Path, output_name: str, shard: tuple[int, int] | None, retry_failed: bool, dry_run: bool, **options: Any
+    folder: Path,
+    output_name: str,
+    shard: tuple[int, int] | None,
+    retry_failed: bool,
+    dry_run: bool,
+    engine: str,
+    ray_address: str | None,
+    **options: Any,
 ) -> None:
     """Find actions in all videos of a folder, thousands if need be.
 
@@ -120,6 +150,7 @@ def batch(
     with errors_as_wrong_use(), ExitStack() as ending:
         if not output_name:
             raise WrongUse("-o is empty: give a folder to write to")
+        check_engine(engine, ray_address, options["device"])
         folder, output = folder.absolute(), Path(output_name)
         videos, complaints = videos_in_folder(folder, leave_out=[output / name for name in (RESULTS, FAILURES, LOCKS)])
         if not videos:
@@ -130,7 +161,14 @@ def batch(
         if dry_run:
             sys.exit(of_batch(folder, output, mine, options, retry_failed, screen))
         ids = outputs.video_ids([video.path for video in videos])
-        workers = workers_of(MODULE, options)
+        notes: Callable[[], Iterable[str]] = tuple
+        workers: Sequence[Hand]
+        if engine == "ray":
+            cluster = ray_engine_of(MODULE, options, ray_address, mine)
+            ending.callback(cluster.stop)
+            workers, notes = ray_workers_of(cluster, options["workers"], screen), cluster.notes
+        else:
+            workers = workers_of(MODULE, options)
         for worker in workers:
             ending.callback(worker.close)
         made_by = introduced(workers[0], screen)
@@ -139,7 +177,7 @@ def batch(
         display = BatchDisplay(screen, mine, quiet=options["quiet"], is_chatty=options["verbose"])
         status, counts = DONE, None
         try:
-            status = seen_to(Pool(workers, job.attend), mine, display)
+            status = seen_to(Pool(workers, job.attend), mine, display, notes=notes)
             counts = job.conclude(videos, dict(zip([video.name for video in videos], ids, strict=True)))
         except TalRunError as error:  # it concerns all videos: the disk is full, say
             screen.error(str(error))
@@ -158,16 +196,68 @@ def workers_of(module: str, options: Mapping[str, Any], *, stop_s: float = 0) ->
     devices = options["device"].split(",")
     count = options["workers"] or (len(devices) if devices != ["cpu"] else max(1, usable_cores() // 2))
     limits = limits_of(options, count)
-    how = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in options.items()
-        if name not in ("workers", "time_limit", "memory_limit")
-    }
+    how = _how(options)
     threads = threads_of(count)
     return [
         Worker(module, {**how, "device": devices[number % len(devices)]}, limits=limits, threads=threads, stop_s=stop_s)
         for number in range(count)
     ]
+
+
+def _how(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker is told first."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if name not in ("workers", "time_limit", "memory_limit")
+    }
+
+
+def check_engine(engine: str, ray_address: str | None, device: str) -> None:
+    """Refuse what an engine cannot do. Raises WrongUse."""
+    if engine != "ray":
+        if ray_address is not None:
+            raise WrongUse("--ray-address goes with --engine ray: add that")
+        return
+    if importlib.util.find_spec("ray") is None:
+        raise WrongUse("--engine ray needs Ray, which is not installed: pip install 'tal-run[ray]'")
+    if ray_address is not None and not re.fullmatch(r"auto|[^/\s]+:\d{1,5}", ray_address):
+        raise WrongUse(
+            f"--ray-address {ray_address!r} is no HOST:PORT: give that of the cluster's head, such as 10.0.0.1:6379, and start "
+            "tal-run on one of its nodes"
+        )
+    if device not in ("cpu", "cuda"):
+        raise WrongUse(f"--device {device} with --engine ray: give cpu or cuda; which GPU a worker gets is Ray's choice")
+
+
+def ray_engine_of(module: str, options: Mapping[str, Any], address: str | None, videos: Sequence[FoundVideo]) -> RayEngine:
+    """The connection to a cluster, not yet made, for workers as options ask for them."""
+    from tal_run.pipeline.batch_store import seen_of
+    from tal_run.pipeline.ray_engine import RayEngine
+    from tal_run.pipeline.workers import Limits
+
+    how = _how(options)
+    for name in ("checkpoint", "word_vectors"):
+        if how.get(name):
+            how[name] = str(Path(how[name]).absolute())  # nodes work in folders of their own
+    limits = Limits(memory_bytes=options["memory_limit"])
+    if options["time_limit"] is not None:
+        limits = replace(limits, real_times=options["time_limit"])
+    seen = ((video, seen_of(video.path)) for video in videos)
+    probe = next(({"path": str(video.path), "seen": marks} for video, marks in seen if marks and marks["bytes"]), None)
+    has_gpu = options["device"] != "cpu"
+    cpus, workers = (1 if has_gpu else 2), options["workers"]
+    return RayEngine(address, module, how, limits=limits, cpus=cpus, gpus=int(has_gpu), workers=workers, probe=probe)
+
+
+def ray_workers_of(engine: RayEngine, count: int | None, screen: Screen) -> Sequence[Hand]:
+    """Workers in a cluster: so many, or as many as there is room for. Those for which there is no room yet wait for it."""
+    from tal_run.pipeline.ray_engine import RayWorker
+
+    found = engine.connect()
+    count = count or found["room"]
+    screen.say(f"Ray: {found['nodes']} nodes with room for {found['room']} workers; {count} of them are asked for")
+    return [RayWorker(engine, number) for number in range(count)]
 
 
 def limits_of(options: Mapping[str, Any], count: int) -> Limits:
@@ -194,7 +284,7 @@ def memory_of_machine() -> int:
     return amount
 
 
-def introduced(worker: Worker, screen: Screen) -> dict[str, Any]:
+def introduced(worker: Hand, screen: Screen) -> dict[str, Any]:
     """What decides which results come out, as a worker has it; what else it has to say is shown."""
     with screen.progress() as hook:
         greeting = worker.begin(hook=hook)
@@ -204,8 +294,14 @@ def introduced(worker: Worker, screen: Screen) -> dict[str, Any]:
     return made_by
 
 
-def seen_to(pool: Pool[FoundVideo, Outcome], videos: Sequence[FoundVideo], display: BatchDisplay) -> int:
-    """Have all videos seen to; the exit status."""
+def seen_to(
+    pool: Pool[FoundVideo, Outcome],
+    videos: Sequence[FoundVideo],
+    display: BatchDisplay,
+    *,
+    notes: Callable[[], Iterable[str]] = tuple,
+) -> int:
+    """Have all videos seen to, and tell what there is to note meanwhile; the exit status."""
     from tal_run.pipeline.batch_pool import Done, Progress
 
     with _stops() as stops, display:
@@ -216,6 +312,8 @@ def seen_to(pool: Pool[FoundVideo, Outcome], videos: Sequence[FoundVideo], displ
                 display.done(event.unit, event.result)
             elif event is not None:
                 display.error(f"a worker is done without: {event}")
+            for note in notes():
+                display.note(note)
             if stops.is_new():
                 if stops.times == 1:
                     display.note("finishing the videos in hand (Ctrl-C again stops now)")

@@ -117,6 +117,7 @@ def features(
     with errors_as_wrong_use(), ExitStack() as ending:
         if not output_name:
             raise WrongUse("-o is empty: give a folder to write to, or . for this one")
+        dry.check_folder(Path(output_name))
         folder = FeatureFolder(Path(output_name), layout=options["layout"])
         files = _dataset_files(dataset, inputs, screen) if dataset else None
         paths = list(map(str, files.videos().values())) if files else outputs.each_once(outputs.videos_in(inputs))

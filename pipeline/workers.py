@@ -38,7 +38,7 @@ from tal_run.extractors.lifeline import die_with_parent, lifeline
 from tal_run.extractors.wire import printable
 
 JSONObject = dict[str, Any]
-Kind = Literal["error", "unforeseen", "time", "memory", "died", "stopped", "begin"]
+Kind = Literal["error", "unforeseen", "time", "memory", "died", "lost", "stopped", "begin", "waiting"]
 Answer = Callable[[JSONObject, Hook], JSONObject]
 Begin = Callable[[JSONObject, Hook], tuple[JSONObject, Answer]]
 
@@ -77,7 +77,8 @@ class WorkerError(TalRunError):
     Args:
         sentence: the child's own, or how it ended.
         kind: ``error``: the child foresaw it; ``unforeseen``: an exception that nobody did; ``time``, ``memory``: beyond its
-            limits; ``died``: it crashed or was killed; ``stopped``: by us; ``begin``: it is not even ready to work.
+            limits; ``died``: it crashed or was killed; ``lost``: the machines that worked on it were, one after the other;
+            ``stopped``: by us; ``begin``: it is not even ready to work; ``waiting``: nor is there room for it, for now.
     """
 
     def __init__(self, sentence: str, *, kind: Kind) -> None:
@@ -110,7 +111,7 @@ class Worker:
             **({name: str(threads) for name in THREAD_VARIABLES} if threads else {}),
             **os.environ,
         }
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._lock = threading.Lock()  # of the two above and below, as `stop` comes from another thread
         self._is_stopped = False
         self.greeting: JSONObject | None = None
@@ -131,10 +132,10 @@ class Worker:
             if self._is_stopped:
                 raise WorkerError("stopped", kind="stopped")
             if self._child is None:
-                self._child, self.greeting = _Child(self._module, self._environment), None
+                self._child, self.greeting = Child(self._module, self._environment), None
         if self.greeting is None:
             try:
-                self.greeting = self._told(self._how, hook, _Deadline(math.inf, 0.0))
+                self.greeting = self._told(self._how, hook, Deadline(math.inf, 0.0))
             except WorkerError as error:
                 self._end(self._child)
                 raise WorkerError(str(error), kind="stopped" if error.kind == "stopped" else "begin") from error
@@ -153,7 +154,7 @@ class Worker:
         """
         self.begin(hook=hook)
         at_least_s = self._limits.base_s + input_bytes / self._limits.bytes_per_s
-        return self._told(task, hook, _Deadline(time.monotonic() + at_least_s, self._limits.real_times))
+        return self._told(task, hook, Deadline(time.monotonic() + at_least_s, self._limits.real_times))
 
     def stop(self) -> None:
         """End the child, from any thread: what it was writing is given up. No other is begun; ``close`` is still due."""
@@ -168,7 +169,7 @@ class Worker:
         self.stop()
         self._end(self._child)
 
-    def _told(self, message: Mapping[str, Any], hook: Hook, deadline: _Deadline) -> JSONObject:
+    def _told(self, message: Mapping[str, Any], hook: Hook, deadline: Deadline) -> JSONObject:
         """Tell the child, and wait for its answer."""
         child = self._child
         assert child is not None
@@ -199,7 +200,7 @@ class Worker:
             self._end(child)
             raise
 
-    def _end(self, child: _Child | None) -> None:
+    def _end(self, child: Child | None) -> None:
         with self._lock:
             self._child = None
         if child:
@@ -208,7 +209,7 @@ class Worker:
 
 
 @dataclass
-class _Deadline:
+class Deadline:
     """When a task must be done: later for a longer video, whose length is known only after a while."""
 
     least_s: float
@@ -217,10 +218,11 @@ class _Deadline:
 
     @property
     def at_s(self) -> float:
+        """By the monotonic clock."""
         return self.least_s + self.real_times * self.length_s
 
 
-class _Child:
+class Child:
     """The process behind a worker."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
@@ -251,6 +253,7 @@ class _Child:
 
     @property
     def pid(self) -> int:
+        """Its number."""
         return self._process.pid
 
     def tell(self, message: Mapping[str, Any]) -> None:
@@ -260,7 +263,7 @@ class _Child:
         while left:
             left = left[self._to.write(left) :]
 
-    def replies(self, limits: Limits, deadline: _Deadline) -> Iterator[JSONObject]:
+    def replies(self, limits: Limits, deadline: Deadline) -> Iterator[JSONObject]:
         """What it says, line by line, until its end of the pipe is closed.
 
         Raises:
@@ -353,14 +356,7 @@ def serve(begin: Begin) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    # whatever a library prints must not get between the answers
-    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)
-
-    def say(reply: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(reply) + "\n")
-        answers.flush()
-
+    say = speech()
     reply: JSONObject
     try:
         answer: Answer | None = None
@@ -378,6 +374,19 @@ def serve(begin: Begin) -> None:
             say(reply)
     except (KeyboardInterrupt, BrokenPipeError):
         return
+
+
+def speech() -> Callable[[Mapping[str, Any]], None]:
+    """What says a line to the parent; whatever a library prints does not get between the lines."""
+    answers, lock = os.fdopen(os.dup(1), "w", encoding="ascii"), threading.Lock()
+    os.dup2(2, 1)
+
+    def say(reply: Mapping[str, Any]) -> None:
+        with lock:
+            answers.write(json.dumps(reply) + "\n")
+            answers.flush()
+
+    return say
 
 
 def _telling(say: Callable[[Mapping[str, Any]], None]) -> Hook:

@@ -29,7 +29,7 @@ SCORE_TOLERANCE, TIME_TOLERANCE_S = 0.05, 0.81
 # a block that is marked so is run with --run-slow alone
 MINUTES = "minutes"
 PAGES = [path.relative_to(ROOT) for path in sorted((ROOT / "docs").rglob("*.md"))]
-DOCUMENTS = [Path("README.md"), Path("BENCHMARKS.md"), Path("SECURITY.md"), *PAGES]
+DOCUMENTS = [*map(Path, ("README.md", "BENCHMARKS.md", "SCALING.md", "SECURITY.md")), *PAGES]
 
 Transcript = tuple[str, list[str]]
 

@@ -8,10 +8,12 @@ sources of the method, without their comments and docstrings.
 from __future__ import annotations
 
 import ast
+import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,14 @@ def write_card(file: Path, card: Mapping[str, Any]) -> None:
         part.write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
 
 
+@contextmanager
+def one_at_a_time(file: Path) -> Iterator[None]:
+    """While it lasts, other processes wait: two runs may need the same first model at the same time."""
+    with file.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 def learnt(folder: Path, training: Training, seed: int, data: Data) -> TrainedHead:
     """The trained head; what was begun goes on."""
     target = folder / "heads" / f"{name_of(training, seed, data)}.safetensors"
@@ -174,7 +184,8 @@ def learnt(folder: Path, training: Training, seed: int, data: Data) -> TrainedHe
     start = None
     if config.starts:  # line 1 of Algorithm 1: one model for all runs that start from it
         first = replace(training, config=replace(config, variant="star"), learn="times of the rest")
-        start = learnt(folder, first, seed, data)
+        with one_at_a_time(folder / "heads" / f"{name_of(first, seed, data)}.waiting"):
+            start = learnt(folder, first, seed, data)
     if all(config.learns_from):
         config = replace(config, moment_classes=videos.moment_classes)
     return train_ahernet(target, videos, config=config, options=options, start=start)

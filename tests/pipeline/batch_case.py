@@ -1,7 +1,7 @@
 """A detector that costs nothing and does what a file's text tells it to, and batches of such files, as whole processes.
 
 A file says ``found 3``, or with ``sleep 0.2`` before it how long that takes. Other words do harm: ``crash``, ``hang``,
-``memory``, ``error``, ``odd``. What each run does is counted in a file of its own outside OUT.
+``memory``, ``error``, ``odd``, ``orphan`` (its parent is killed). What each run does is counted in a file outside OUT.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ def begin(how, hook):
             elif word == "once" and not Path(value).exists():
                 Path(value).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            elif word == "orphan":
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(60)
             elif word == "hang":
                 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
                 time.sleep(600)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tal_run.pipeline import batch_pool
 from tal_run.pipeline.batch_pool import Done, Pool
 from tal_run.pipeline.workers import Limits, Worker, WorkerError, resident_bytes
 
@@ -309,3 +310,21 @@ def test_stopping_from_another_thread(worker: Any, folder: Path) -> None:
     assert [error.kind for error in outcome] == ["stopped"]
     with pytest.raises(WorkerError, match="stopped"):
         one.do({"number": 2})
+
+
+def test_a_worker_for_which_there_is_no_room_is_waited_for_and_one_that_cannot_begin_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch_pool, "AGAIN_S", 0.01)
+    kinds: list[Any] = ["waiting"] * 3 * batch_pool.BEGIN_TRIES + ["begin"] * (batch_pool.BEGIN_TRIES - 1)
+
+    def attend(number: int, _worker: Any, _hook: Any) -> int:
+        if kinds:
+            raise WorkerError("not now", kind=kinds.pop())
+        return 2 * number
+
+    pool: Pool[int, int] = Pool([Worker("not begun", {})], attend)
+    assert {event.unit: event.result for event in pool.run(range(3)) if event} == {0: 0, 1: 2, 2: 4}
+    kinds = ["begin"] * batch_pool.BEGIN_TRIES
+    with pytest.raises(WorkerError, match="not now"):
+        list(Pool([Worker("not begun", {})], attend).run(range(3)))
