@@ -71,7 +71,7 @@ def run(weights: Path, *, data: Path, look: str, count: int, seed: int, config: 
     starter, lengths_s = Starter(path=weights), read_lengths(weights)
     if missing := [label for label in starter.labels if label not in lengths_s]:
         raise TalRunError(
-            f"{weights.with_suffix('.json')} does not say how long {missing[0]!r} lasts: make it with `make starter`"
+            f"{weights.with_suffix('.json')} does not say how long {missing[0]!r} lasts: make it anew with `make starter`"
         )
     (sha256,) = starter.weights.values()
     truth = synthesize(data / f"{look}_untrimmed", videos=count, seed=seed, look=look, workers=os.cpu_count() or 1)
