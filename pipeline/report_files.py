@@ -223,8 +223,15 @@ def _read_back(path: Path, places: _Places, rate: Fraction | None, *, alone: boo
     for video in videos:
         for number, found in enumerate(video.detections, 1):
             _check_possible(found, f"{path}, segment {number} of {video.name}")
+    # subtitles do not say of which video they are; the one that is given is meant
+    only = places.only if alone and path.suffix.lower() in formats_reading.NAMELESS else None
     return [
-        _Listed(name=video.name, source=path, detections=_best_first(video.detections), card={"file": video.file})
+        _Listed(
+            name=only.stem if only else video.name,
+            source=path,
+            detections=_best_first(video.detections),
+            card={"file": video.file},
+        )
         for video in videos
     ]
 
@@ -303,6 +310,11 @@ class _Places:
             else:
                 raise OutputError(f"there is no video {given}: check --video")
         self._given = len(videos) > 0
+
+    @property
+    def only(self) -> Path | None:
+        """The one video that was given, if it was one."""
+        return self._files[0] if self._given and len(self._files) == 1 else None
 
     def find(self, entry: _Listed, *, alone: bool) -> Path | None:
         """The file of one video, if it is where it may be."""
