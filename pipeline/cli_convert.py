@@ -171,7 +171,7 @@ def convert(
                 for each in outputs.texts(kind, [video], place / name, made_by=_of_one(found.whole, video.name))
             ]
         elif is_truth:
-            written = [(None if outputs.is_stream(place) else place, formats.annotations(shown))]
+            written = [(None if outputs.is_stream(place) else place, formats.truth_table(shown))]
         else:
             written = outputs.texts(kind, shown, None if outputs.is_stream(place) else place, made_by=found.whole)
         for path, _ in written:  # the second file, and those in a folder, have names that nobody gave

@@ -95,7 +95,7 @@ def table(videos: Sequence[FoundVideo], place: Place) -> str:
     return _table(videos, COLUMNS)
 
 
-def annotations(videos: Sequence[FoundVideo]) -> str:
+def truth_table(videos: Sequence[FoundVideo]) -> str:
     """What is true, as ``eval --ground-truth`` and ``train --annotations`` read it: a table without scores."""
     return _table(videos, [column for column in COLUMNS if column != "score"])
 
