@@ -35,7 +35,9 @@ def without_faults(
         if not lenient:
             first = int(rows[0])
             others = f" ({len(rows) - 1} more such)" if len(rows) > 1 else ""
-            raise EvaluationError(f"{found.place(first)}: {say(first)}{others}; or have such detections left out (--lenient)")
+            said = f"{say(first)}{others}"
+            glue = " Or" if said.endswith("?") else "; or"
+            raise EvaluationError(f"{found.place(first)}: {said}{glue} have such detections left out (--lenient)")
         good[rows] = False
         notes.append(f"{counted(len(rows), 'detection')} left out: {about}")
     if good.all():

@@ -178,11 +178,14 @@ class BackboneOptions:
         Raises:
             BackboneError: something else than that way is asked for.
         """
-        if self.crop != "center" or self.precision == "bfloat16" or (self.device != "cpu" and not device):
-            where = "" if device else ", on the CPU"
-            raise BackboneError(
-                f"{name} sees the centre of each frame and computes in its own precision{where}: leave such options out"
-            )
+        wrong = {
+            f"--device {self.device}": "computes on the CPU" if self.device != "cpu" and not device else "",
+            f"--precision {self.precision}": "computes in its own precision" if self.precision == "bfloat16" else "",
+            f"--crop {self.crop}": "sees the centre of each frame" if self.crop != "center" else "",
+        }
+        if given := [option for option, why in wrong.items() if why]:
+            reasons = " and ".join(filter(None, wrong.values()))
+            raise BackboneError(f"{name} {reasons}: leave out {' and '.join(given)}, or take another --backbone")
 
 
 class Backbone(Protocol):

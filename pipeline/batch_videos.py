@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tal_run.extractors.errors import TalRunError
+from tal_run.extractors.names import meant
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.wire import printable
 
@@ -56,7 +57,8 @@ def videos_in_folder(folder: Path, *, leave_out: Collection[Path] = ()) -> tuple
         FolderError: there is no such folder, or it cannot be read.
     """
     if not folder.is_dir():
-        raise FolderError(f"{printable(folder)} is no folder: give the one in which the videos lie")
+        likely = meant(folder.name, _folders_in(folder.parent))
+        raise FolderError(f"{printable(folder)} is no folder: {likely or 'give the one in which the videos lie'}")
     seen = {os.path.realpath(path) for path in leave_out}
     found: list[FoundVideo] = []
     complaints: list[str] = []
@@ -84,6 +86,13 @@ def videos_in_folder(folder: Path, *, leave_out: Collection[Path] = ()) -> tuple
                 f"the folder {printable(folder / here)} cannot be read ({error.strerror}): its videos are left out"
             )
     return sorted(found, key=lambda video: os.fsencode(video.name)), complaints
+
+
+def _folders_in(folder: Path) -> list[str]:
+    try:
+        return sorted(printable(path.name) for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -150,6 +150,7 @@ def detect(
     if not videos:
         raise click.MissingParameter(ctx=click.get_current_context(), param_hint="'VIDEO|FOLDER...'", param_type="argument")
 
+    from tal_run.extractors.video_errors import check_file
     from tal_run.pipeline import outputs
     from tal_run.pipeline import report as page
     from tal_run.pipeline.screen import Screen
@@ -170,6 +171,9 @@ def detect(
             status = dry.said_videos(paths, display)
             for target, kind in formats.items():
                 dry.said_files([target], kind)
+            sys.exit(status)
+        if not any(map(os.path.exists, paths)):  # no reason to load a network first
+            _, status = _watch_all(paths, lambda path, hook: check_file(path), display)
             sys.exit(status)
         with display.progress() as hook:
             detector, matches = detector_of(options, display, hook=hook)
@@ -216,7 +220,8 @@ def detect(
     is_taken = len(written) < len(formats) or any(map(outputs.is_stream, formats))
     display.detections(results, matches, on_stderr=is_taken, is_written=bool(targets))
     if written:
-        display.say(f"wrote {' and '.join(map(str, [*written, *beside]))}")
+        *first, last = map(str, [*written, *beside])
+        display.say(f"wrote {', '.join(first)}{' and ' * bool(first)}{last}")
     sys.exit(status if len(written) == len(formats) else SOME_FAILED)
 
 

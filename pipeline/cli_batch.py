@@ -183,6 +183,8 @@ def batch(
             screen.error(str(error))
             status = SOME_FAILED
     screen.say(display.summary())
+    if display.failed:
+        screen.say(f"why: {output / FAILURES}")
     if counts is not None and len(mine) < len(videos):
         screen.say("all shares: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
     sys.exit(SOME_FAILED if status == DONE and complaints else status)

@@ -88,6 +88,7 @@ def _formats_listed() -> str:
 \b
     tal-run convert found.json -o found.srt
     tal-run convert results/ -o subtitles/ --format vtt
+    tal-run convert corrected/ -o truth.csv --annotations
 
 DETECTIONS are files in any form below but ffmetadata, and folders of them: what was corrected in a tool comes back. FILE's
 ending says which form to write; into a FOLDER goes a file for each video. What counts frames needs their rate: from tal-run's
@@ -115,6 +116,12 @@ label-studio and cvat write a second file beside it: the labels, as the tool wan
     help="A video, or a folder of them. Repeatable. [default: beside DETECTIONS]",
 )
 @click.option("--fps", "rate", type=Rate(), help="Frames a second of the videos, where nothing else says.")
+@click.option(
+    "--annotations",
+    "is_truth",
+    is_flag=True,
+    help="What people have looked through: a CSV file without scores, for `train` and `eval --ground-truth`.",
+)
 @choosing_options
 @dry_run_option
 @click.option("--quiet", is_flag=True, help="No progress, no notes: errors only.")
@@ -124,6 +131,7 @@ def convert(
     format_name: str | None,
     videos: tuple[str, ...],
     rate: Fraction | None,
+    is_truth: bool,
     min_score: float | None,
     top: int | None,
     labels: tuple[str, ...],
@@ -131,7 +139,7 @@ def convert(
     quiet: bool,
 ) -> None:
     """Write detections in another form; the help is above, with the list of forms."""
-    from tal_run.pipeline import outputs, report_files
+    from tal_run.pipeline import formats, outputs, report_files
     from tal_run.pipeline.screen import Screen
 
     display = Screen(quiet=quiet)
@@ -141,6 +149,8 @@ def convert(
         if is_folder and not format_name:
             raise WrongUse(f"{target} is a folder: say in which form to write (--format vtt)")
         kind = format_name or outputs.format_of(place)
+        if is_truth and (kind != "csv" or is_folder):
+            raise WrongUse(f"{target} is to hold annotations: let it be one file whose name ends in .csv")
         if kind == PAGE:
             raise WrongUse(f"{target} is to be a page: tal-run report {detections[0]} -o {target}")
         if not is_folder:
@@ -160,6 +170,8 @@ def convert(
                 for name, video in zip(names, shown, strict=True)
                 for each in outputs.texts(kind, [video], place / name, made_by=_of_one(found.whole, video.name))
             ]
+        elif is_truth:
+            written = [(None if outputs.is_stream(place) else place, formats.truth_table(shown))]
         else:
             written = outputs.texts(kind, shown, None if outputs.is_stream(place) else place, made_by=found.whole)
         for path, _ in written:  # the second file, and those in a folder, have names that nobody gave

@@ -106,7 +106,7 @@ def features(
     from tal_run.pipeline import feature_batch, feature_store, outputs
     from tal_run.pipeline.batch_display import BatchDisplay
     from tal_run.pipeline.batch_pool import Pool
-    from tal_run.pipeline.batch_store import recipe_of
+    from tal_run.pipeline.batch_store import FAILURES, recipe_of
     from tal_run.pipeline.batch_videos import share_of
     from tal_run.pipeline.screen import Screen
     from tal_run.pipeline.workers import STOP_S
@@ -144,6 +144,8 @@ def features(
             status = SOME_FAILED
         failed = {"failed": display.counts["failed"], "failed_before": display.counts["failed before"]}
         screen.say(feature_batch.summary(job.kinds.values(), left=display.left, **failed))
+        if display.failed:
+            screen.say(f"why: {folder.path / FAILURES}")
         if counts is not None and len(mine) < len(videos):
             screen.say("all shares: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
         if counts is not None and status != STOPPED:  # else another run will, the next one at the latest

@@ -43,6 +43,19 @@ def said(line: str) -> None:
     click.echo(printable(line, limit=2000))
 
 
+class _Noted:
+    """Says what the command would say, once, but for the network, of which ``said_backbone`` says more."""
+
+    def __init__(self, display: Screen) -> None:
+        self._display, self._said = display, set[str]()
+
+    def say(self, text: str) -> None:
+        """A note."""
+        if not text.startswith("backbone: ") and text not in self._said:
+            self._said.add(text)
+            self._display.say(text)
+
+
 # ---- networks ----
 
 
@@ -87,9 +100,10 @@ def said_detector(options: Mapping[str, Any], display: Screen) -> None:
     """
     from tal_run.pipeline.cli_watching import config_of, detector_of
 
-    if said_backbone(config_of(options, display, checkpoint=options["checkpoint"])):
+    noted = _Noted(display)
+    if said_backbone(config_of(options, noted, checkpoint=options["checkpoint"])):
         with display.progress() as hook:
-            _, matches = detector_of(options, display, hook=hook)
+            _, matches = detector_of(options, noted, hook=hook)
         for match in matches:
             said(f"looking for: {match.summary()}")
     else:
@@ -207,14 +221,14 @@ def of_batch(
     check_folder(output)
     devices = options["device"].split(",")
     how = {**options, "device": devices[0]}
-    left = list(videos)
-    if not said_backbone(config_of(how, display, checkpoint=how["checkpoint"])):
+    left, noted = list(videos), _Noted(display)
+    if not said_backbone(config_of(how, noted, checkpoint=how["checkpoint"])):
         said("what is done already can be told once the weights are there")
     else:
         with display.progress() as hook:
             greeting, _ = begin(how, hook)
         for note in greeting["notes"]:
-            display.say(note)
+            noted.say(note)
         recipe = recipe_of(greeting["made_by"])
         store = Store.as_it_is(output)
         standing = [store.standing(video, recipe) for video in videos] if store else []
@@ -243,7 +257,7 @@ def of_features(folder: FeatureFolder, videos: Sequence[FoundVideo], options: Ma
 
     check_folder(folder.path)
     how = {**options, "device": options["device"].split(",")[0]}
-    if said_backbone(config_of(how, display)):
+    if said_backbone(config_of(how, _Noted(display))):
         paths = [str(video.path) for video in videos]
         with display.progress() as hook:
             begin({**how, "folder": str(folder.path), "inputs": paths}, hook)  # which refuses what does not go together

@@ -92,8 +92,17 @@ def json_lines(videos: Sequence[FoundVideo], place: Place) -> str:
 
 def table(videos: Sequence[FoundVideo], place: Place) -> str:
     """Comma-separated, with a heading."""
+    return _table(videos, COLUMNS)
+
+
+def truth_table(videos: Sequence[FoundVideo]) -> str:
+    """What is true, as ``eval --ground-truth`` and ``train --annotations`` read it: a table without scores."""
+    return _table(videos, [column for column in COLUMNS if column != "score"])
+
+
+def _table(videos: Sequence[FoundVideo], columns: Sequence[str]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for row in _rows(videos):
         writer.writerow({**row, "video_id": as_cell(row["video_id"]), "label": as_cell(row["label"])})

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442")
 CONTROL, OBJECT = "action", "video"  # names in Label Studio's configuration
 SCHEMA_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
+VIDEO_PROPERTY = "tal-run-video"  # of ELAN's header: what the video is called
 EAF_SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 
 
@@ -51,6 +52,7 @@ def eaf(video: FoundVideo, *, beside: Path | None = None) -> str:
     header = ElementTree.SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
     if video.path or video.file:
         ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", _media(video, beside))
+    ElementTree.SubElement(header, "PROPERTY", NAME=VIDEO_PROPERTY).text = xml_text(video.name)  # whatever the file is called
     count = ElementTree.SubElement(header, "PROPERTY", NAME="lastUsedAnnotationId")
     order = ElementTree.SubElement(root, "TIME_ORDER")
     slots: list[tuple[int, ElementTree.Element, str]] = []

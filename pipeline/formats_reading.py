@@ -13,10 +13,11 @@ CVAT            frames               six digits            as they are
 EDL             frames               two decimals, behind  one line
 ==============  ===================  ====================  ===========================================================
 
-What a person adds has no score and gets 1. Of ELAN, a tier is a label; of a second tier that we made because segments of one
-label overlap, its ``PARTICIPANT`` is. Of a task in Label Studio what people annotated counts, the last of it that was not
-cancelled; what was predicted, where nobody has. Files are untrusted: XML that declares anything is refused, as is what is
-large.
+A video is called what the file says (ELAN's header, CVAT's and Label Studio's task, an edit list's title) or as its own file;
+where neither is known, as the file that is read. What a person adds has no score and gets 1. Of ELAN, a tier is a label; of a
+second tier that we made because segments of one label overlap, its ``PARTICIPANT`` is. Of a task in Label Studio what people
+annotated counts, the last of it that was not cancelled; what was predicted, where nobody has. Files are untrusted: XML that
+declares anything is refused, as is what is large.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ from xml.etree import ElementTree
 from tal_run.eval.protocols import EvaluationError
 from tal_run.extractors.wire import printable
 from tal_run.models import Detection
+from tal_run.pipeline.formats_annotation import VIDEO_PROPERTY
 from tal_run.pipeline.formats_editing import nominal_rate
 
+NAMELESS = (".vtt", ".srt")  # that do not say of which video they are
 ENDINGS = (".vtt", ".srt", ".eaf", ".edl", ".xml")  # of files that are told by their names; Label Studio's by its content
 MOST_BYTES = 64 << 20
 BY_A_PERSON = 1.0  # the score of what has none
@@ -176,6 +179,8 @@ def _eaf(text: str, name: str) -> ReadVideo:
     times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
     media = next(root.iter("MEDIA_DESCRIPTOR"), None)
     link = "" if media is None else media.get("RELATIVE_MEDIA_URL") or media.get("MEDIA_URL") or ""
+    file = Path(unquote(link)).name
+    said = next((entry.text for entry in root.iter("PROPERTY") if entry.get("NAME") == VIDEO_PROPERTY), None)
     detections = []
     for tier in root.iter("TIER"):
         label, ours = tier.get("TIER_ID") or "", tier.get("PARTICIPANT")
@@ -189,7 +194,7 @@ def _eaf(text: str, name: str) -> ReadVideo:
             detections.append(
                 Detection(start_ms / 1000, end_ms / 1000, label, _number(annotation.findtext("ANNOTATION_VALUE")))
             )
-    return ReadVideo(name=name, file=Path(unquote(link)).name, detections=detections)
+    return ReadVideo(name=said or Path(file).stem or name, file=file, detections=detections)
 
 
 def _cvat(text: str, name: str, rate_of: RateOf) -> ReadVideo:
@@ -270,16 +275,20 @@ def _meant(rate: float) -> Fraction:
 
 
 def _edl(text: str, name: str, rate_of: RateOf) -> ReadVideo:
-    file, spans = "", list[tuple[str, str, str]]()
+    title, file, spans = "", "", list[tuple[str, str, str]]()
     for line in text.splitlines():
         if match := _EVENT.match(line):
             spans.append((match[1], match[2], ""))
+        elif line.startswith("TITLE:"):
+            title = line.partition(":")[2].strip()
         elif line.startswith("* FROM CLIP NAME:"):
             file = line.partition(":")[2].strip()
         elif line.startswith("* COMMENT:") and spans:
             spans[-1] = (*spans[-1][:2], line.partition(":")[2].strip())
     if not spans and not text.startswith("TITLE:"):
         raise ValueError("it is no edit list after CMX 3600")
+    stem = Path(file).stem
+    name = title if stem and Path(title).name == stem else stem or name  # an editor's own title is the timeline's
     rate = rate_of(name, file) if spans else Fraction(1)
     base = nominal_rate(rate)
     detections = [

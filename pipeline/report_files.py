@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -124,6 +124,7 @@ def gather(
         notes.append(
             f"the ground truth says nothing of these videos: it names {', '.join(list(by_video)[:3])}, "
             f"the detections {', '.join(entry.name for entry in listed[:3])}"
+            + (" (a video is called as its file without the ending)" if _have_endings(by_video) else "")
         )
     backbones = {_text(_part(card, "backbone").get("name")) for card in cards.values()}
     return Found(
@@ -176,9 +177,9 @@ def _listed(path: Path, card: Mapping[str, Any]) -> list[_Listed]:
     by_video: list[list[Detection]] = [[] for _ in table.video_ids]
     for row in range(len(table)):
         start_s, end_s = (float(value) for value in table.segments[row])
-        found = Detection(start_s, end_s, table.labels[table.classes[row]], float(table.scores[row]))
-        _check_possible(found, table.place(row))
-        by_video[int(table.videos[row])].append(found)
+        label, score = table.labels[table.classes[row]], float(table.scores[row])
+        _check_possible(start_s, end_s, label, score, where=table.place(row))
+        by_video[int(table.videos[row])].append(Detection(start_s, end_s, label, score))
     cards = _part(card, "videos")
     return [
         _Listed(
@@ -195,10 +196,10 @@ def _best_first(found: Sequence[Detection]) -> list[Detection]:
     return sorted(found, key=lambda found: (-found.score, found.start_s, found.label))
 
 
-def _check_possible(found: Detection, where: str) -> None:
-    if not (0 <= found.start_s < found.end_s <= LONGEST_S and math.isfinite(found.score)):
+def _check_possible(start_s: float, end_s: float, label: str, score: float, *, where: str) -> None:
+    if not (0 <= start_s < end_s <= LONGEST_S and math.isfinite(score)):
         raise EvaluationError(
-            f"{where}: {found.label} from {found.start_s:g} to {found.end_s:g} s with score {found.score:g} cannot be shown: "
+            f"{where}: {label} from {start_s:g} to {end_s:g} s with score {score:g} cannot be shown: "
             "a segment begins at 0 or later and ends after that, and a score is a number"
         )
 
@@ -222,9 +223,17 @@ def _read_back(path: Path, places: _Places, rate: Fraction | None, *, alone: boo
     videos = formats_reading.read(path, rate_of=rate_of)
     for video in videos:
         for number, found in enumerate(video.detections, 1):
-            _check_possible(found, f"{path}, segment {number} of {video.name}")
+            where = f"{path}, segment {number} of {video.name}"
+            _check_possible(found.start_s, found.end_s, found.label, found.score, where=where)
+    # subtitles do not say of which video they are; the one that is given is meant
+    only = places.only if alone and path.suffix.lower() in formats_reading.NAMELESS else None
     return [
-        _Listed(name=video.name, source=path, detections=_best_first(video.detections), card={"file": video.file})
+        _Listed(
+            name=only.stem if only else video.name,
+            source=path,
+            detections=_best_first(video.detections),
+            card={"file": video.file},
+        )
         for video in videos
     ]
 
@@ -263,11 +272,15 @@ def _shown(
         curves=_curves(entry.card),
         boundaries_s=_boundaries(entry.card),
         notes=notes,
-        trouble=f"There is no video to play: {entry.name} was not found beside {entry.source.name}; --video says where it lies",
+        trouble=f"The video {entry.name} was not found beside {entry.source.name}: --video says where it lies",
         file=Path(_text(entry.card.get("file"))).name,
         rate=_rate(entry.card.get("fps")),
         size=_size(entry.card.get("size")),
     )
+
+
+def _have_endings(names: Iterable[str]) -> bool:
+    return any(name.lower().endswith(tuple(VIDEO_ENDINGS)) for name in names)
 
 
 def _digest(path: Path) -> str | None:
@@ -303,6 +316,11 @@ class _Places:
             else:
                 raise OutputError(f"there is no video {given}: check --video")
         self._given = len(videos) > 0
+
+    @property
+    def only(self) -> Path | None:
+        """The one video that was given, if it was one."""
+        return self._files[0] if self._given and len(self._files) == 1 else None
 
     def find(self, entry: _Listed, *, alone: bool) -> Path | None:
         """The file of one video, if it is where it may be."""

@@ -19,6 +19,7 @@ from tal_run.extractors.feature_record import FeatureRecipe
 from tal_run.extractors.features import FeatureError, FeatureNeeds, Features
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.timegrid import Sampling, TimeGrid
+from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.wire import printable
 from tal_run.models.head import TrainingVideo, needs_of
 
@@ -219,10 +220,12 @@ class _Reader:
         self._hook(STEP, completed=self._total, total=self._total)
         labels = tuple(sorted({label for video in self._read for label in video.labels}))
         if not labels:
+            cure = "check --features, and that its files are called as the videos in the annotations"
+            if self._missing and all(name.lower().endswith(tuple(VIDEO_ENDINGS)) for name in self._missing):
+                cure = "in annotations a video is called as its file without the ending"
             raise TrainingError(
-                f"there is nothing to learn from in {shown}: of {self._total} annotated videos, "
-                f"{len(self._missing)} have no features there ({some(self._missing) or 'none'}) and the others no actions: "
-                "check --features, and that its files are called as the videos in the annotations"
+                f"there is nothing to learn from in {shown}: of {self._total} annotated videos, {len(self._missing)} "
+                f"have no features there ({some(self._missing) or 'none'}) and the others no actions: {cure}"
             )
         index = {label: number for number, label in enumerate(labels)}
         return TrainingSet(

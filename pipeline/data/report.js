@@ -688,6 +688,7 @@ class Index {
       for (const { target, isIntersecting } of entries) this.picture(target, isIntersecting);
     }, { rootMargin: "200px" });
     for (const card of this.cards) watcher.observe(card);
+    this.sort();
     this.filter();
   }
 
@@ -722,7 +723,7 @@ class Index {
 
   sort() {
     const orders = [
-      (a, b) => a.video.name.localeCompare(b.video.name), (a, b) => (b.best?.[SCORE] ?? -1) - (a.best?.[SCORE] ?? -1),
+      (a, b) => a.video.name.localeCompare(b.video.name, undefined, { numeric: true }), (a, b) => (b.best?.[SCORE] ?? -1) - (a.best?.[SCORE] ?? -1),
       (a, b) => b.video.found.length - a.video.found.length, (a, b) => b.video.duration - a.video.duration];
     this.list.append(...[...this.cards].sort(orders[this.sorting.selectedIndex]));
   }

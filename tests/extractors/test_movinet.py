@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tal_run.extractors import FeatureSequence, create_backbone, extract
-from tal_run.extractors.backbone import BackboneError, WindowConfig
+from tal_run.extractors.backbone import BackboneError, BackboneOptions, WindowConfig
 from tal_run.extractors.movinet import NETWORK, MoViNetA0Stream
 from tal_run.extractors.registry import resolve
 from tal_run.extractors.weights import locate
@@ -42,6 +42,23 @@ def test_it_is_the_published_signature_run_frame_by_frame(movinet: MoViNetA0Stre
     assert features.shape == (movinet.feature_dim,)
     assert ours.shape == (len(movinet.labels),) == (600,)
     assert (features >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "cuda"}, "computes on the CPU: leave out --device cuda, or take another"),
+        ({"precision": "bfloat16"}, "computes in its own precision: leave out --precision bfloat16, or"),
+        (
+            {"crop": "ten", "device": "cuda:1"},
+            "CPU and sees the centre of each frame: leave out --device cuda:1 and --crop ten",
+        ),
+    ],
+)
+def test_what_it_cannot_do_is_named(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(BackboneError, match=words):
+        BackboneOptions(**options).check_plain("movinet-a0-stream")
+    BackboneOptions(device="cuda").check_plain("starter", device=True)
 
 
 def test_every_window_starts_afresh(movinet: MoViNetA0Stream, window: Any) -> None:

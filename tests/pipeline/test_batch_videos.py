@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tal_run.pipeline.batch_videos import FoundVideo, file_name, parsed_shard, share_of, videos_in_folder
+from tal_run.pipeline.batch_videos import FolderError, FoundVideo, file_name, parsed_shard, share_of, videos_in_folder
 
 PARTS = st.one_of(
     st.sampled_from(["a.mp4", "a.mp4.json", "b.json", "c", "c~" + "0" * 32, "x" * 255, "x" * 254, "é" * 127, "..a", "a\n"]),
@@ -70,6 +70,16 @@ def test_folders_are_searched_once_in_an_order_that_stays(tmp_path: Path) -> Non
     assert videos[0].bytes == len("a.mp4")
     videos, _ = videos_in_folder(tmp_path, leave_out=[tmp_path / "c"])
     assert "c/d/3.webm" not in [video.name for video in videos]
+
+
+def test_a_folder_that_is_not_there_is_asked_after(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "vidoes.mp4").write_bytes(b"")  # no folder
+    with pytest.raises(FolderError, match=r"vidoes is no folder: did you mean 'videos'\?"):
+        videos_in_folder(tmp_path / "vidoes")
+    for name in ("qqq", "qqq/zzz"):
+        with pytest.raises(FolderError, match="is no folder: give the one in which the videos lie"):
+            videos_in_folder(tmp_path / name)
 
 
 def test_what_lies_behind_a_link_is_found_once(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from tal_run.pipeline import outputs
+from tal_run.pipeline import detector, outputs
 from tal_run.pipeline.cli import main
 
 pytestmark = pytest.mark.usefixtures("colours")
@@ -96,6 +96,15 @@ def test_the_ending_chooses_the_format_and_all_formats_agree(video: Path, tmp_pa
 def test_a_format_without_a_file_goes_to_standard_output(video: Path) -> None:
     document = json.loads(run("detect", video, "--query", "arm wrestling", "--format", "json").stdout)
     assert len(document["results"]["bout"]) == 1
+
+
+def test_where_no_video_is_there_no_network_is_loaded(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detector, "Detector", None)  # whoever makes one fails
+    result = run("detect", video.with_name("bot.mp4"), tmp_path / "absent.mp4", "-o", tmp_path / "found.json")
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert (result.exit_code, len(errors)) == (1, 2)
+    assert "did you mean bout.mp4?" in errors[0]
+    assert not (tmp_path / "found.json").exists()
 
 
 def test_one_bad_video_costs_a_sentence_not_the_others(video: Path, make_video: Any, tmp_path: Path) -> None:

@@ -112,6 +112,13 @@ def test_a_network_is_named_with_its_weights_and_nothing_is_fetched(
     assert not (here / "o").exists()
 
 
+def test_the_network_is_named_once(here: Path) -> None:
+    for command in (["detect", "videos"], ["features", "videos", "-o", "o"], ["batch", "videos", "-o", "o"]):
+        result = run(*command, "--dry-run")
+        lines = [line for line in result.output.splitlines() if line.startswith(("backbone: ", "a stronger one: "))]
+        assert len(lines) == len({line.partition(":")[0] for line in lines}) >= 1, result.output
+
+
 def test_of_many_videos_the_length_is_reckoned_from_a_few(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         (here / f"videos/c{number}.mp4").write_bytes((here / "videos/b.mp4").read_bytes())

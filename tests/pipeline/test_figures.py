@@ -156,7 +156,7 @@ def test_a_folder_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     [
         (["-o", "x.gif"], "page or a figure"),
         (["-o", "x.html", "--contact-sheet"], "is to be a contact sheet"),
-        (["-o", "x.png", "--contact-sheet"], "no video to play"),
+        (["-o", "x.png", "--contact-sheet"], "was not found beside"),
         (["-o", "x.png", "--embed"], "leave out --embed"),
         (["-o", "x.png", "--label", "q"], "nothing here has the label"),
     ],

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tal_run.eval.annotations import read as read_annotations
 from tal_run.eval.protocols import EvaluationError
 from tal_run.models import Detection
 from tal_run.pipeline import formats_reading, report_files
@@ -203,6 +204,59 @@ def test_corrections_come_back_by_the_command_line(tmp_path: Path) -> None:
     assert (result.exit_code, "--fps" in result.stderr) == (2, True)
     assert run("convert", tmp_path / "v.edl", "--fps", "25", "-o", tmp_path / "again.csv").exit_code == 0
     assert (tmp_path / "again.csv").read_text().count("long jump") == 2
+
+
+@pytest.mark.parametrize("kind", ["eaf", "edl", "label-studio", "cvat"])
+@pytest.mark.parametrize("name", ["v", "day 1/v", "Ünïcode & <v>"])
+def test_a_video_keeps_its_name_whatever_the_file_is_called(kind: str, name: str, tmp_path: Path) -> None:
+    file = f"{Path(name).name}.mp4"
+    video = FoundVideo(
+        name=name, detections=[Detection(1, 2, "x", 0.5)], file=file, rate=Fraction(25), size=(64, 48), duration_s=9
+    )
+    path = tmp_path / f"corrected{FORMATS[kind].ending}"
+    path.write_text(rendered(kind, [video]), encoding="utf-8", newline="")
+    assert [back.name for back in report_files.gather([path], rate=Fraction(25)).videos] == [name]
+
+
+def test_of_elan_s_own_files_and_editors_titles_the_video_s_file_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.eaf").write_text(
+        '<ANNOTATION_DOCUMENT><HEADER><MEDIA_DESCRIPTOR MEDIA_URL="file:///in/my%20video.mp4"/></HEADER></ANNOTATION_DOCUMENT>'
+    )
+    event = "001  AX V C 00:00:01:00 00:00:02:00 00:00:00:00 00:00:01:00"
+    (tmp_path / "b.edl").write_text(f"TITLE: Timeline 1\n{event}\n* FROM CLIP NAME: clip.mov\n* COMMENT: x\n")
+    (tmp_path / "c.edl").write_text(f"TITLE: Timeline 1\n{event}\n* COMMENT: x\n")
+    names = [
+        [v.name for v in report_files.gather([tmp_path / f], rate=Fraction(25)).videos] for f in ("a.eaf", "b.edl", "c.edl")
+    ]
+    assert names == [["my video"], ["clip"], ["c"]]
+
+
+def test_subtitles_are_of_the_one_video_that_is_given(tmp_path: Path) -> None:
+    subtitles = "1\n00:00:01,000 --> 00:00:02,000\nx (0.50)\n"
+    (tmp_path / "found.srt").write_text(subtitles)
+    for name in ("bout.mp4", "other.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    (one,) = report_files.gather([tmp_path / "found.srt"], videos=[tmp_path / "bout.mp4"]).videos
+    assert (one.name, one.path) == ("bout", tmp_path / "bout.mp4")
+    assert [video.name for video in report_files.gather([tmp_path / "found.srt"], videos=[tmp_path]).videos] == ["found"]
+
+
+def test_what_was_corrected_can_be_learnt_from(tmp_path: Path) -> None:
+    """Scores are left out, so that it is read as what is true; of all files in a folder at once."""
+    (tmp_path / "in").mkdir()
+    for name, start_s in (("a", 1), ("b", 3)):
+        video = FoundVideo(name=name, detections=[Detection(start_s, 5, "open, the valve", 0.5)])
+        (tmp_path / "in" / f"corrected {name}.eaf").write_text(rendered("eaf", [video]), encoding="utf-8")
+    assert run("convert", tmp_path / "in", "-o", tmp_path / "truth.csv", "--annotations").exit_code == 0
+    truth = {
+        v.video_id: [(i.start_s, i.end_s, i.label) for i in v.instances]
+        for v in read_annotations(tmp_path / "truth.csv").videos
+    }
+    assert truth == {"a": [(1, 5, "open, the valve")], "b": [(3, 5, "open, the valve")]}
+    for target in ("truth.json", "folder/"):
+        result = run("convert", tmp_path / "in", "-o", f"{tmp_path}/{target}", "--format", "json", "--annotations")
+        assert result.exit_code == 2
+        assert "ends in .csv" in result.stderr
 
 
 def test_a_folder_of_subtitles_alone_is_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,10 @@ def test_truth_comes_by_the_video_s_name(tmp_path: Path) -> None:
     assert ([true.start_s for true in video.truth], video.duration_s) == ([1.0], 9.0)
     other = report_files.gather([_written(tmp_path, "b", Detection(0.0, 1.0, "x", 0.5))], truth=truth)
     assert "says nothing of these videos" in other.notes[0]
+    assert "without the ending" not in other.notes[0]
+    named = replace(truth, videos=(VideoTruth(video_id="b.MP4", duration_s=9.0, instances=()),))
+    (note,) = report_files.gather([_written(tmp_path, "b", Detection(0.0, 1.0, "x", 0.5))], truth=named).notes
+    assert note.endswith("(a video is called as its file without the ending)")
 
 
 def test_the_command_line_tells_what_it_made(tmp_path: Path, make_video: Callable[..., Path]) -> None:

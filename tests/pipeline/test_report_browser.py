@@ -249,6 +249,16 @@ def test_of_several_videos_there_is_a_list_with_pictures_and_a_search(
     _until(tab, "document.querySelector('h1').textContent === 'take 2'")
 
 
+def test_the_list_is_in_the_order_it_says(tab: Any, tmp_path: Path) -> None:
+    names = ["take 10", "sub/b", "take 9", "a"]
+    shown = [ReportVideo(name=name, path=None, duration_s=10.0, detections=FOUND[:1]) for name in names]
+    target = tmp_path / "page.html"
+    target.write_text(report.rendered(shown, beside=target))
+    tab.goto(target.as_uri())
+    assert tab.locator("select").first.input_value() == "by name"
+    assert tab.locator(".card b").all_inner_texts() == ["a", "sub/b", "take 9", "take 10"]
+
+
 def test_the_list_s_pictures_need_no_video(tab: Any, tmp_path: Path, make_video: Callable[..., Path]) -> None:
     path = make_video("a.mp4", [("red", 5.0), ("blue", 5.0)])  # blue where the best detection is
     best = Detection(6.0, 8.0, "squat", 0.9)

@@ -534,6 +534,9 @@ class TestData:
     def test_nothing_left_is_loud(self, lesson: ModuleType, tmp_path: Path) -> None:
         features, _ = lesson.made(6)
         folder = FeatureFolder(lesson.write_features(tmp_path, features))
+        named = VideoTruth(video_id="video00.MP4", instances=(Instance(0.0, 1.0, "video00.MP4", "run"),))
+        with pytest.raises(TrainingError, match="a video is called as its file without the ending"):
+            read_training_set(GroundTruth(videos=(named,)), folder, timed=False)
         stranger = VideoTruth(video_id="x", instances=(Instance(0.0, 1.0, "x", "run"),))
         with pytest.raises(
             TrainingError, match=r"nothing to learn from.*of 1 annotated videos, 1 have no features there \(x\)"
