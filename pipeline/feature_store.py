@@ -90,6 +90,10 @@ class FeatureStore(Store):
         super().__init__(folder.path)
 
     def _prepare(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what a batch would write over. Raises StoreError."""
         manifest, failures = self.real / MANIFEST_FILE, self.real / FAILURES
         self._check_inside(manifest)
         if manifest.exists() and format_in(manifest) != MANIFEST:
