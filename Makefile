@@ -1,6 +1,6 @@
 # Everything runs in .venv, made at need; nothing is installed outside this folder.
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz kill methods starter opencv-cuda word-vectors \
+.PHONY: help install test test-slow lint type format features demo bench bench-made fuzz kill methods starter starter-curves opencv-cuda word-vectors \
 	reproduce reference docs clean
 
 PYTHON ?= python3
@@ -85,6 +85,9 @@ methods: install ## Show that the methods do what their papers say: make methods
 starter: install ## Train the network that comes with tal-run anew, on made video (an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
 		$(BIN)/python -m tal_run.pipeline.train_starter $(ARGS)
+
+starter-curves: install ## Train what reads the starter's scores over time, on made video (a quarter of an hour on two cores)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tal_run.pipeline.train_curves $(ARGS)
 
 # nvcc (CUDA_HOME or PATH), a C++ compiler that it takes (CUDAHOSTCXX) and the GPU's architecture: 8.0 is an A100, 9.0 an H100.
 # Only what tal-run asks of OpenCV is built, from the registry's source package; the wheel stays in out/opencv-cuda.

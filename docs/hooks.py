@@ -27,15 +27,19 @@ EQUATION = re.compile(r"^\*\*(Eqs?\. [\d-]+)\*\*")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Set up the equations, and the packages as mkdocstrings wants to find them."""
+    """Set up the equations."""
     fence = {"name": "math", "class": "equation", "format": _equation}
     config.mdx_configs.setdefault("pymdownx.superfences", {})["custom_fences"] = [fence]
+    return config
+
+
+def on_startup(*, command: str, dirty: bool) -> None:
+    """Lay out the packages as mkdocstrings wants to find them: it forgets paths that are not there when it begins."""
     PYTHON.mkdir(parents=True, exist_ok=True)
     for package in PACKAGES:
         link = PYTHON / package
         if not link.is_symlink():
             link.symlink_to(ROOT / package)
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

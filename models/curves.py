@@ -45,7 +45,8 @@ NOTHING = -8.0  # the logit of what is not there
 LOGIT_UNIT = 4.0  # logits are divided by this, so that the network's inputs are about one
 OFFSET_UNIT = 4.0  # steps
 MOST_POINTS = 2_000  # candidates that compete, a class and video; the best
-MOST_WIDTH = 4_096  # of any layer of a network in a file
+MOST_CLASSES, MOST = 4_096, {"per_length": 64, "width": 256, "kernel": 31, "layers": 6, "embedding": 64}  # in a file
+LENGTHS_S = (0.1, 3_600.0)  # of an action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +88,11 @@ class CurveSize:
     embedding: int = 4
 
     def __post_init__(self) -> None:
-        if min(asdict(self).values()) < 1 or self.kernel % 2 == 0 or max(asdict(self).values()) > MOST_WIDTH:
-            raise ValueError(f"sizes must lie in 1..{MOST_WIDTH} and the kernel be odd, got {self}")
+        for name, most in {"classes": MOST_CLASSES, **MOST}.items():
+            if type(value := getattr(self, name)) is not int or not 1 <= value <= most:
+                raise ValueError(f"{name} must be a whole number in 1..{most}, got {value!r}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"the kernel must be odd, got {self.kernel}")
 
     @property
     def curves(self) -> int:
@@ -410,8 +414,8 @@ def read_curves(path: str | os.PathLike[str]) -> CurveReader:
             state = {name: torch.from_numpy(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # no mapping
         card = json.loads(metadata[FORMAT])
         lengths_s = {str(label): float(length_s) for label, length_s in card["lengths_s"].items()}
-        if not all(0 < length_s < float("inf") for length_s in lengths_s.values()):
-            raise ValueError("a length is no number of seconds")
+        if not all(LENGTHS_S[0] <= length_s <= LENGTHS_S[1] for length_s in lengths_s.values()):
+            raise ValueError("no action lasts so long")
         network = CurveNetwork(CurveSize(**card["size"]))
         network.load_state_dict(state)
         if network.size.classes != len(lengths_s) or not all(bool(tensor.isfinite().all()) for tensor in state.values()):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.video import VideoError
 from tal_run.models import LOCALIZERS
+from tal_run.models.actionbytes import ActionBytesConfig
 from tal_run.pipeline import DetectConfig, Detector, detect
 from tal_run.pipeline.detector import NothingMatchesError
 from tal_run.pipeline.query import ClassAffinity, QueryMatch
@@ -175,3 +179,83 @@ def test_impossible_configurations_are_refused(wrong: dict[str, Any]) -> None:
 def test_a_missing_video_is_a_sentence(colours: str) -> None:
     with pytest.raises(VideoError, match=r"absent\.mp4"):
         detect("absent.mp4", query="arm wrestling", backbone=colours)
+
+
+class TestCurves:
+    """A backbone that brings what reads its scores over time."""
+
+    @pytest.fixture
+    def read(self, colours: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A network of random weights for the backbone that knows colours; it says "here" everywhere."""
+        torch = pytest.importorskip("torch")
+        from tal_run.models.curves import CurveNetwork, CurveSize, write_curves
+
+        plain = Detector(DetectConfig(backbone=colours)).backbone
+        torch.manual_seed(0)
+        network = CurveNetwork(CurveSize(classes=len(plain.labels), width=4)).requires_grad_(False)
+        network.middle.bias.fill_(4.0)
+        path = tmp_path / "curves.safetensors"
+        lengths_s = dict.fromkeys(plain.labels, 2.0)
+        write_curves(path, network, lengths_s=lengths_s, backbone="of colours", recipe={})
+        begin = type(plain).__init__
+
+        def begin_with(self: Any, *arguments: Any, **options: Any) -> None:
+            begin(self, *arguments, **options)
+            self.curves_file, self.weights = path, {"colours.safetensors": "of colours"}
+
+        monkeypatch.setattr(type(plain), "__init__", begin_with)
+        return path
+
+    def test_it_is_asked_unless_thresholds_are_given(self, colours: str, read: Path) -> None:
+        def head(**how: Any) -> str:
+            return str(Detector(DetectConfig(backbone=colours, **how)).head_card["name"])
+
+        assert [head(), head(head="curves"), head(head="actionbytes")] == ["curves", "curves", "actionbytes"]
+        assert head(localization=ActionBytesConfig()) == "actionbytes"
+
+    def test_of_other_weights_it_is_not_asked(self, colours: str, read: Path) -> None:
+        from tal_run.models.curves import read_curves, write_curves
+
+        found = read_curves(read)
+        write_curves(read, found.network, lengths_s=found.lengths_s, backbone="others", recipe={})
+        assert Detector(DetectConfig(backbone=colours)).reader is None
+        with pytest.raises(TalRunError, match="brings no network that reads its curves"):
+            Detector(DetectConfig(backbone=colours, head="curves"))
+
+    def test_a_damaged_one_is_said(self, colours: str, read: Path) -> None:
+        read.write_bytes(read.read_bytes()[:100])
+        with pytest.raises(TalRunError, match="is damaged"):
+            Detector(DetectConfig(backbone=colours))
+
+    def test_a_query_is_answered_by_its_classes_by_affinity(self, colours: str, read: Path, make_video: Any) -> None:
+        detector = Detector(DetectConfig(backbone=colours, min_score=0.0))
+        features = detector.watch(make_video("a.mp4", GREY_RED_GREY))
+        first, second = detector.backbone.labels[:2]
+        of_first = detector.find(features, detector.match([first]))
+        both = QueryMatch(
+            "a duel",
+            (ClassAffinity(first, 0, 0.5), ClassAffinity(second, 1, 0.0)),
+            exact=False,
+            unknown_words=(),
+            nearest=(),
+        )
+        found = detector.find(features, [both])
+        assert {each.label for each in found} == {"a duel"}
+        assert found[0].score == pytest.approx(0.5 * of_first[0].score)
+        assert (found[0].start_s, found[0].end_s) == (of_first[0].start_s, of_first[0].end_s)
+        spans = sorted((each.start_s, each.end_s) for each in found)
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+    def test_scores_below_the_threshold_are_left_out(self, colours: str, read: Path, make_video: Any) -> None:
+        path = make_video("a.mp4", GREY_RED_GREY)
+        every = detect(path, backbone=colours)
+        config = DetectConfig(backbone=colours, min_score=every[0].score)
+        (best, *_) = Detector(config).detect(path).detections
+        assert best == every[0]
+        assert not Detector(replace(config, min_score=1.0)).detect(path).detections
+
+
+@pytest.mark.parametrize("min_score", [-0.1, 1.1])
+def test_a_threshold_outside_0_to_1_is_refused(min_score: float) -> None:
+    with pytest.raises(ValueError, match=r"min-score must lie in 0\.\.1"):
+        DetectConfig(min_score=min_score)
