@@ -115,6 +115,8 @@ def _is_text(head: bytes) -> bool:
 
 
 def _suggestion(path: Path) -> str:
+    if path.is_symlink():
+        return f"it is a link to {printable(path.readlink())}, where nothing is: mend the link"
     try:
         siblings = [entry.name for entry in path.parent.iterdir()]
     except OSError:

@@ -410,7 +410,9 @@ def read_curves(path: str | os.PathLike[str]) -> CurveReader:
         with safe_open(shown, framework="np") as file:
             metadata = file.metadata() or {}
             if FORMAT not in metadata:
-                raise WeightsError(f"{shown} does not read curves ({FORMAT!r}): make it anew with `make starter`")
+                raise WeightsError(
+                    f"{shown} does not read curves ({FORMAT!r}): install tal-run again, or make it anew with `make starter-curves`"
+                )
             state = {name: torch.from_numpy(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # no mapping
         card = json.loads(metadata[FORMAT])
         lengths_s = {str(label): float(length_s) for label, length_s in card["lengths_s"].items()}
@@ -422,9 +424,13 @@ def read_curves(path: str | os.PathLike[str]) -> CurveReader:
             raise ValueError("classes without a length, or weights that are no finite numbers")
         backbone = str(card["backbone"])
     except OSError as error:
-        raise WeightsError(f"{shown} cannot be read ({error.strerror or error}): make it anew with `make starter`") from error
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise WeightsError(f"{shown} is damaged ({printable(error)}): make it anew with `make starter`") from error
+        raise WeightsError(
+            f"{shown} cannot be read ({error.strerror or error}): install tal-run again, or make it anew with `make starter-curves`"
+        ) from error
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+        raise WeightsError(
+            f"{shown} is damaged ({printable(error)}): install tal-run again, or make it anew with `make starter-curves`"
+        ) from error
     return CurveReader(
         network=network.eval().requires_grad_(False),
         labels=tuple(lengths_s),

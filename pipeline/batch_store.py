@@ -34,7 +34,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TextIO
+from typing import Any, ClassVar, Literal, Self, TextIO
 
 from tal_run.extractors.array_files import opened
 from tal_run.extractors.errors import TalRunError
@@ -118,28 +118,29 @@ class Store:
 
     def _prepare(self) -> None:
         """Make what a batch needs, over nothing that is somebody else's."""
-        mark = self.real / MARK_FILE
+        self.check()
+        if not self._is_marked():
+            with written_whole(self.real / MARK_FILE) as part:
+                part.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="ascii")
+        for name in (RESULTS, FAILURES):
+            (self.real / name).mkdir(exist_ok=True)
+
+    def check(self) -> None:
+        """Refuse what a batch would write over. Raises StoreError."""
         if not self._is_marked():
             ours = (MARK_FILE, RESULTS, FAILURES, LOCKS, MANIFEST_FILE, TABLE_FILE)
             foreign = [name for name in ours if (self.real / name).is_symlink() or (self.real / name).exists()]
             if foreign:
                 raise foreign_error(self.folder / foreign[0])
-            with written_whole(mark) as part:
-                part.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="ascii")
         for name in (RESULTS, FAILURES, LOCKS):
             self._check_inside(self.real / name)
-        for name in (RESULTS, FAILURES):
-            (self.real / name).mkdir(exist_ok=True)
 
     @classmethod
-    def as_it_is(cls, folder: Path) -> Store | None:
-        """The folder of a batch, only to look into; None: there is none yet. Raises StoreError: it is no batch's."""
-        if not (folder / MARK_FILE).exists() and not (folder / RESULTS).exists():
-            return None
+    def as_it_is(cls, folder: Path) -> Self:
+        """The folder of a batch, only to look into, whether there is one or not. Raises StoreError: it is no batch's."""
         found = cls.__new__(cls)
         found.folder, found.real = folder, Path(os.path.realpath(folder))
-        if not found._is_marked():
-            raise StoreError(f"{printable(folder)} holds results that are no batch's: choose another folder with -o")
+        found.check()
         return found
 
     @property

@@ -135,6 +135,11 @@ def file_name(name: str) -> str:
     return "/".join([*(_part(folder, is_folder=True) for folder in folders), _part(last, is_folder=False)])
 
 
+def second_file_name(name: str) -> str:
+    """Another one, for that video alone, should something else lie at the first."""
+    return _hashed(name, name.rpartition("/")[2])
+
+
 def _part(part: str, *, is_folder: bool) -> str:
     is_too_long = len(os.fsencode(part)) > MOST_PART_BYTES
     if is_too_long or re.search(r"~[0-9a-f]{32}$", part) or (is_folder and part.endswith(".json")):

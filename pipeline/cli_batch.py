@@ -56,9 +56,23 @@ class Size(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number of bytes."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip(), re.IGNORECASE | re.ASCII)
-        if not match or not float(match[1]):
+        if not match or not 0 < float(match[1]) < float("inf"):
             self.fail(f"{value!r} is no amount of memory: give one such as 800M or 4G", param, ctx)
         return int(float(match[1]) * BYTES[match[2].lower()])
+
+
+class RealTimes(click.FloatRange):
+    """A number above 0; nan is none, though it is in every range."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if number != number:
+            self.fail(f"{value!r} is no number above 0", param, ctx)
+        return number
 
 
 def limiting_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,7 +87,7 @@ def limiting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--time-limit",
-                type=click.FloatRange(0, min_open=True),
+                type=RealTimes(),
                 metavar="X",
                 help="Seconds a video may take for each of its own, and five minutes. [default: 300]",
             ),
@@ -223,7 +237,8 @@ def check_engine(engine: str, ray_address: str | None, device: str) -> None:
         return
     if importlib.util.find_spec("ray") is None:
         raise WrongUse("--engine ray needs Ray, which is not installed: pip install 'tal-run[ray]'")
-    if ray_address is not None and not re.fullmatch(r"auto|[^/\s]+:\d{1,5}", ray_address):
+    match = re.fullmatch(r"auto|[^/\s]+:(\d{1,5})", "auto" if ray_address is None else ray_address, re.ASCII)
+    if not match or not 0 < int(match[1] or 1) < 1 << 16:
         raise WrongUse(
             f"--ray-address {ray_address!r} is no HOST:PORT: give that of the cluster's head, such as 10.0.0.1:6379, and start "
             "tal-run on one of its nodes"

@@ -124,7 +124,7 @@ def features(
         videos = feature_store.named(paths, outputs.video_ids(paths))
         mine = share_of(videos, *shard) if shard else videos
         if dry_run:
-            sys.exit(dry.of_features(folder, mine, options, screen))
+            sys.exit(dry.of_features(folder, mine, options, retry_failed, screen))
         options["workers"] = options["workers"] or len(options["device"].split(","))
         workers = workers_of(MODULE, {**options, "folder": output_name, "inputs": paths}, stop_s=STOP_S)
         for worker in workers:

@@ -221,8 +221,14 @@ def of_batch(
     check_folder(output)
     devices = options["device"].split(",")
     how = {**options, "device": devices[0]}
+<<<<<<< HEAD
     left, noted = list(videos), _Noted(display)
     if not said_backbone(config_of(how, noted, checkpoint=how["checkpoint"])):
+=======
+    left, failed = list(videos), 0
+    store = Store.as_it_is(output)
+    if not said_backbone(config_of(how, display, checkpoint=how["checkpoint"])):
+>>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
         said("what is done already can be told once the weights are there")
     else:
         with display.progress() as hook:
@@ -230,14 +236,13 @@ def of_batch(
         for note in greeting["notes"]:
             noted.say(note)
         recipe = recipe_of(greeting["made_by"])
-        store = Store.as_it_is(output)
-        standing = [store.standing(video, recipe) for video in videos] if store else []
+        standing = [store.standing(video, recipe) for video in videos] if output.is_dir() else []
         counts = Counter(entry.state for entry in standing)
         reasons = Counter(entry.reason for entry in standing if entry.state == "left" and entry.reason)
-        again = "tried again" if retry_failed else "left out (--retry-failed tries them again)"
+        failed = counts["failed"]
         for line in (
             f"done already: {counts['done']}" if counts["done"] else "",
-            f"failed before: {counts['failed']}, {again}" if counts["failed"] else "",
+            _failed_before(failed, is_tried_again=retry_failed),
             *(f"to be done again: {count}, of which each {reason}" for reason, count in reasons.items()),
         ):
             if line:
@@ -247,25 +252,58 @@ def of_batch(
             left = [video for video, entry in zip(videos, standing, strict=True) if entry.state not in skipped]
     status = said_videos([str(video.path) for video in left], display)
     said(f"would write into {output}: results, failures, manifest.jsonl, detections.csv")
-    return status
+    return SOME_FAILED if failed and not retry_failed else status
 
 
-def of_features(folder: FeatureFolder, videos: Sequence[FoundVideo], options: Mapping[str, Any], display: Screen) -> int:
+def _failed_before(count: int, *, is_tried_again: bool) -> str:
+    again = "tried again" if is_tried_again else "left out (--retry-failed tries them again)"
+    return f"failed before: {count}, {again}" if count else ""
+
+
+def of_features(
+    folder: FeatureFolder, videos: Sequence[FoundVideo], options: Mapping[str, Any], retry_failed: bool, display: Screen
+) -> int:
     """``tal-run features --dry-run``: the exit status."""
+    from tal_run.extractors.features import FeatureError
+    from tal_run.pipeline.batch_store import recipe_of
     from tal_run.pipeline.cli_watching import config_of
+    from tal_run.pipeline.feature_batch import foreign_error
+    from tal_run.pipeline.feature_store import FeatureStore
     from tal_run.pipeline.feature_worker import begin
+    from tal_run.pipeline.outputs import OutputError
 
     check_folder(folder.path)
     how = {**options, "device": options["device"].split(",")[0]}
+<<<<<<< HEAD
     if said_backbone(config_of(how, _Noted(display))):
+=======
+    again, failed, there, wrong = options["again"], set[str](), set[str](), set[str]()
+    store = FeatureStore.as_it_is(folder.path)
+    if said_backbone(config_of(how, display)):
+>>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
         paths = [str(video.path) for video in videos]
         with display.progress() as hook:
-            begin({**how, "folder": str(folder.path), "inputs": paths}, hook)  # which refuses what does not go together
-    again = options["again"]
-    there = {video.name for video in videos if folder.has(video.name)}
+            # which refuses what does not go together
+            greeting, _ = begin({**how, "folder": str(folder.path), "inputs": paths}, hook)
+        recipe = recipe_of(greeting["made_by"])
+        failed = {video.name for video in videos if store.standing(video, recipe).state == "failed"}
+    is_tried_again = retry_failed or again
+    if line := _failed_before(len(failed), is_tried_again=is_tried_again):
+        said(line)
+    for video in videos:
+        try:
+            if foreign := None if again else folder.foreign(video.name):
+                raise foreign_error(foreign)
+            if folder.has(video.name):
+                there.add(video.name)
+        except (FeatureError, OutputError, OSError) as error:  # among them a name that no file can have
+            display.error(f"{video.path}: {error}")
+            wrong.add(video.name)
+    left_out = wrong if is_tried_again else wrong | failed
     if there:
         kept = "made again (--again)" if again else "each kept if it is whole and was made of the same video in the same way"
         said(f"there already: {len(there)}, {kept}")
-    status = said_videos([str(video.path) for video in videos if again or video.name not in there], display)
+    left = [video for video in videos if video.name not in left_out and (again or video.name not in there)]
+    status = said_videos([str(video.path) for video in left], display)
     said(f"would write into {folder.path}: a file a video in the layout {folder.layout_name}, with a record each")
-    return status
+    return SOME_FAILED if left_out else status

@@ -143,10 +143,15 @@ class FeatureBatch:
             if target.exists() and not target.is_file():
                 raise OutputError(f"{printable(target)} is there and is no file: choose another folder with -o")
         if foreign and not self._again:
-            raise OutputError(
-                f"{printable(foreign)} is not tal-run's (no record of it is there): choose another folder with -o, or replace "
-                "it with --again"
-            )
+            raise foreign_error(foreign)
+
+
+def foreign_error(path: Path) -> OutputError:
+    """What to say of features that were not written here."""
+    return OutputError(
+        f"{printable(path)} is not tal-run's (no record of it is there): choose another folder with -o, or replace "
+        "it with --again"
+    )
 
 
 def pack(folder: FeatureFolder) -> str | None:

@@ -3,7 +3,7 @@
 What differs is where results lie. Features are written by the worker, where and as their layout wants them, each beside a
 record of what made it (``feature_batch.py``): that record tells what is kept. The batch adds, below the same folder::
 
-    failures/ID.json     why a video has no features: stage, error, seconds, attempts
+    failures/ID.json     why a video has no features: stage, error, seconds, attempts (ID~HASH.json where features lie there)
     manifest.jsonl       a line a video: done, failed, left, or gone (it has features here, and is not among the videos given)
     .tal-run-locks/      who is at work here; gone when nobody is
 
@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.feature_files import FeatureFolder
-from tal_run.extractors.feature_record import FeatureRecipe, FlowRecipe
+from tal_run.extractors.feature_record import FeatureRecipe, FlowRecipe, is_record
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.pipeline import batch
@@ -46,7 +46,7 @@ from tal_run.pipeline.batch_store import (
     told,
     write_manifest,
 )
-from tal_run.pipeline.batch_videos import FoundVideo, file_name, iter_files
+from tal_run.pipeline.batch_videos import FoundVideo, file_name, iter_files, second_file_name
 from tal_run.pipeline.feature_batch import KEPT, Outcome
 from tal_run.pipeline.workers import JSONObject
 
@@ -90,6 +90,10 @@ class FeatureStore(Store):
         super().__init__(folder.path)
 
     def _prepare(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what a batch would write over. Raises StoreError."""
         manifest, failures = self.real / MANIFEST_FILE, self.real / FAILURES
         self._check_inside(manifest)
         if manifest.exists() and format_in(manifest) != MANIFEST:
@@ -124,7 +128,10 @@ class FeatureStore(Store):
         return record.written_ns if record else 0
 
     def _files(self, name: str) -> tuple[Path, Path]:
-        return self.real / name, self.real / FAILURES / f"{file_name(name)}.json"  # the first is as the layout wants it
+        failure = self.real / FAILURES / f"{file_name(name)}.json"
+        if is_record(failure):  # features of a video in a folder that is called so
+            failure = self.real / FAILURES / f"{second_file_name(name)}.json"
+        return self.real / name, failure  # the first is as the layout wants it
 
     def _forget_result(self, video: FoundVideo) -> None:
         pass  # what there is says what it was made of

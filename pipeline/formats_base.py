@@ -18,6 +18,8 @@ from tal_run.extractors.errors import TalRunError
 if TYPE_CHECKING:
     from tal_run.models import Detection
 
+BREAKS = re.compile(r"[\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")
+
 
 class FormatError(TalRunError):
     """Detections that a format cannot hold."""
@@ -98,7 +100,7 @@ def writable_text(name: str) -> str:
 
 def one_line(text: str) -> str:
     """Text on one line: a space for line breaks and the white about them; what a terminal obeys is spelled out, ``\\x1b``."""
-    return writable_text(_spelled(re.sub(r"\s*[\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]\s*", " ", text))).strip()
+    return writable_text(_spelled(re.sub(r"\s+", lambda white: " " if BREAKS.search(white[0]) else white[0], text))).strip()
 
 
 def lines_of(text: str) -> list[str]:

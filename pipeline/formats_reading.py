@@ -43,11 +43,12 @@ from tal_run.pipeline.formats_editing import nominal_rate
 NAMELESS = (".vtt", ".srt")  # that do not say of which video they are
 ENDINGS = (".vtt", ".srt", ".eaf", ".edl", ".xml")  # of files that are told by their names; Label Studio's by its content
 MOST_BYTES = 64 << 20
+PIECE = 1 << 16  # characters
 BY_A_PERSON = 1.0  # the score of what has none
 RateOf = Callable[[str, str], Fraction]  # of a video by its name and its file's name
 
 _TIMES = re.compile(r"^((?:\d+:)?\d+:\d\d[.,]\d{3})\s+-->\s+((?:\d+:)?\d+:\d\d[.,]\d{3})(?:\s.*)?$")
-_SCORED = re.compile(r"^(.*?)\s*\((-?\d+\.\d\d)\)$", re.DOTALL)
+_SCORED = re.compile(r"\((-?\d+\.\d\d)\)$")
 _EVENT = re.compile(r"^\d+\s+\S+\s+\S+\s+\S.*?\s(\d\d:\d\d:\d\d[:;]\d\d)\s+(\d\d:\d\d:\d\d[:;]\d\d)(?:\s+\d\d:\S+){2}\s*$")
 
 
@@ -112,14 +113,22 @@ def read(path: Path, *, rate_of: RateOf) -> list[ReadVideo]:
         if kind == ".edl":
             return [_edl(text, name, rate_of)]
         return [ReadVideo(name=name, file="", detections=list(_cues(text, is_webvtt=kind == ".vtt")))]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ElementTree.ParseError) as error:
+    except (
+        ValueError,
+        ArithmeticError,  # numbers beyond all clocks
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        ElementTree.ParseError,
+    ) as error:
         raise EvaluationError(f"{printable(path)} cannot be read ({printable(error)}): write it anew from the tool") from error
 
 
 def _scored(text: str) -> tuple[str, float]:
     """A label and the score behind it."""
-    match = _SCORED.match(text)
-    return (match[1], float(match[2])) if match else (text, BY_A_PERSON)
+    match = _SCORED.search(text)
+    return (text[: match.start()].rstrip(), float(match[1])) if match else (text, BY_A_PERSON)
 
 
 def _number(text: str | None) -> float:
@@ -145,16 +154,22 @@ def _cues(text: str, *, is_webvtt: bool) -> Iterator[Detection]:
         found = True
         payload = []
         for other in lines[number + 1 :]:
-            if not other.strip():
+            if not other.strip() or _TIMES.match(other.strip()):
                 break
             payload.append(other)
         label = "\n".join(payload)
         if is_webvtt:
-            label = html.unescape(re.sub(r"<[^>]*>", "", label))  # tags, such as <v Name>
+            label = html.unescape(_untagged(label))
         label, score = _scored(label)
         yield Detection(_clock(match[1]), _clock(match[2]), label, score)
     if not found and not is_webvtt and text.strip():
         raise ValueError("it has no times such as 00:00:01,000 --> 00:00:02,000")
+
+
+def _untagged(text: str) -> str:
+    """Without tags such as ``<v Name>``; behind the last ``>`` there is none, and no looking for one's end."""
+    tagged, end, rest = text.rpartition(">")
+    return re.sub(r"<[^>]*>", "", tagged + end) + rest
 
 
 def _clock(text: str) -> float:
@@ -168,10 +183,20 @@ def _clock(text: str) -> float:
 # ---- ELAN and CVAT ----
 
 
-def _xml(text: str) -> ElementTree.Element:
-    if "<!" in re.sub(r"<!--.*?-->|<!\[CDATA\[.*?\]\]>", "", text, flags=re.DOTALL):
+class _Undeclared(ElementTree.TreeBuilder):
+    """A tree of XML in which nothing is declared. Where a declaration is and where a comment, the parser alone can tell."""
+
+    def doctype(self, *_: object) -> None:
+        """Refuse it: entities are declared nowhere else."""
         raise ValueError("it declares entities or a document type, which no annotations need")
-    return ElementTree.fromstring(text)
+
+
+def _xml(text: str) -> ElementTree.Element:
+    parser = ElementTree.XMLParser(target=_Undeclared())
+    for start in range(0, len(text), PIECE):  # what is refused is refused at the end of a piece
+        parser.feed(text[start : start + PIECE])
+    root: ElementTree.Element = parser.close()
+    return root
 
 
 def _eaf(text: str, name: str) -> ReadVideo:
@@ -261,7 +286,7 @@ def _results(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _score_of(entry: Mapping[str, Any]) -> float:
     score = entry.get("score")
-    return float(score) if isinstance(score, (int, float)) and math.isfinite(score) else BY_A_PERSON
+    return _number(str(score)) if isinstance(score, (int, float)) else BY_A_PERSON
 
 
 def _meant(rate: float) -> Fraction:

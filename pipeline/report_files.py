@@ -10,7 +10,12 @@ import json
 import math
 import os
 import re
+<<<<<<< HEAD
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+=======
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+>>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -149,7 +154,7 @@ def _files(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[Path, boo
         inside = list[Path]()
         for folder, folders, names in os.walk(given / RESULTS if is_batch else given):
             folders.sort()
-            inside += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+            inside += [path for name in sorted(names) if not name.startswith(".") and _is_file(path := Path(folder, name))]
         for endings in (ENDINGS, formats_reading.ENDINGS):
             if fitting := [path for path in inside if path.suffix.lower() in endings]:
                 yield from ((path, False) for path in fitting)
@@ -178,7 +183,12 @@ def _listed(path: Path, card: Mapping[str, Any]) -> list[_Listed]:
     for row in range(len(table)):
         start_s, end_s = (float(value) for value in table.segments[row])
         label, score = table.labels[table.classes[row]], float(table.scores[row])
+<<<<<<< HEAD
         _check_possible(start_s, end_s, label, score, where=table.place(row))
+=======
+        if not _is_possible(start_s, end_s, score):  # asked first: to find a place, all rows before it are looked at
+            raise _impossible(start_s, end_s, label, score, table.place(row))
+>>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
         by_video[int(table.videos[row])].append(Detection(start_s, end_s, label, score))
     cards = _part(card, "videos")
     return [
@@ -196,12 +206,24 @@ def _best_first(found: Sequence[Detection]) -> list[Detection]:
     return sorted(found, key=lambda found: (-found.score, found.start_s, found.label))
 
 
+<<<<<<< HEAD
 def _check_possible(start_s: float, end_s: float, label: str, score: float, *, where: str) -> None:
     if not (0 <= start_s < end_s <= LONGEST_S and math.isfinite(score)):
         raise EvaluationError(
             f"{where}: {label} from {start_s:g} to {end_s:g} s with score {score:g} cannot be shown: "
             "a segment begins at 0 or later and ends after that, and a score is a number"
         )
+=======
+def _is_possible(start_s: float, end_s: float, score: float) -> bool:
+    return 0 <= start_s < end_s <= LONGEST_S and math.isfinite(score)
+
+
+def _impossible(start_s: float, end_s: float, label: str, score: float, where: str) -> EvaluationError:
+    return EvaluationError(
+        f"{where}: {label} from {start_s:g} to {end_s:g} s with score {score:g} cannot be shown: "
+        "a segment begins at 0 or later and ends after that, and a score is a number"
+    )
+>>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
 
 
 def _read_back(path: Path, places: _Places, rate: Fraction | None, *, alone: bool) -> list[_Listed]:
@@ -223,10 +245,16 @@ def _read_back(path: Path, places: _Places, rate: Fraction | None, *, alone: boo
     videos = formats_reading.read(path, rate_of=rate_of)
     for video in videos:
         for number, found in enumerate(video.detections, 1):
+<<<<<<< HEAD
             where = f"{path}, segment {number} of {video.name}"
             _check_possible(found.start_s, found.end_s, found.label, found.score, where=where)
     # subtitles do not say of which video they are; the one that is given is meant
     only = places.only if alone and path.suffix.lower() in formats_reading.NAMELESS else None
+=======
+            if not _is_possible(found.start_s, found.end_s, found.score):
+                where = f"{path}, segment {number} of {video.name}"
+                raise _impossible(found.start_s, found.end_s, found.label, found.score, where)
+>>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
     return [
         _Listed(
             name=only.stem if only else video.name,
@@ -240,10 +268,8 @@ def _read_back(path: Path, places: _Places, rate: Fraction | None, *, alone: boo
 
 def _named(listed: Sequence[_Listed]) -> list[str]:
     """A name for each; those that share one get their files' too, and what is alike even then a number."""
-    names = [entry.name for entry in listed]
-    names = [
-        f"{name} ({entry.source.name})" if names.count(name) > 1 else name for name, entry in zip(names, listed, strict=True)
-    ]
+    counts = Counter(entry.name for entry in listed)
+    names = [f"{entry.name} ({entry.source.name})" if counts[entry.name] > 1 else entry.name for entry in listed]
     seen: dict[str, int] = {}
     unique = []
     for name in names:
@@ -337,9 +363,16 @@ class _Places:
             return next(near, None)
         folder = entry.source.parent
         for name in (called, *(Path(entry.name).name + ending for ending in sorted(VIDEO_ENDINGS))):
-            if name and (folder / name).is_file():
+            if name and _is_file(folder / name):
                 return folder / name
         return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 # ---- what a file says of itself, taken as it should be or not at all ----
@@ -392,7 +425,7 @@ def _curves(card: Mapping[str, Any]) -> dict[str, Curve]:
     for label in _part(card, "curves"):
         curve = _part(_part(card, "curves"), label)
         scores, start_s, step_s = _list(curve.get("scores")), curve.get("start_s"), _number(curve.get("step_s"))
-        if step_s and isinstance(start_s, (int, float)) and math.isfinite(start_s) and 0 < len(scores) <= MOST_SCORES:
+        if step_s and isinstance(start_s, (int, float)) and abs(start_s) <= LONGEST_S and 0 < len(scores) <= MOST_SCORES:
             values = _numbers(scores)
             if values is not None:
                 curves[label] = Curve(start_s=float(start_s), step_s=step_s, scores=values)

@@ -36,6 +36,8 @@ def test_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "match.mp4").touch()
     assert "there is no file" in sentence(tmp_path / "mathc.mp4")
     assert "did you mean match.mp4?" in sentence(tmp_path / "mathc.mp4")
+    (tmp_path / "link.mp4").symlink_to("gone.mp4")
+    assert "it is a link to gone.mp4, where nothing is" in sentence(tmp_path / "link.mp4")
     assert "no folder" in sentence(tmp_path / "nowhere" / "match.mp4")
 
 

@@ -216,6 +216,7 @@ class TestFiles:
             {"lengths_s": {"kick": 1.6}},
             {"lengths_s": {"kick": 1.6, "squat": float("nan")}},
             {"lengths_s": {"kick": 1.6, "squat": 1e-300}},
+            {"lengths_s": {"kick": 1.6, "squat": 10**400}},
             {"lengths_s": [1.6, 6.0]},
             {"size": {"classes": 2, "width": 10**9}},
             {"size": {"classes": 2, "kernel": 4}},

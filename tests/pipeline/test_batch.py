@@ -371,7 +371,14 @@ def test_wrong_use(case: Any) -> None:
     assert status == 2
     assert "nothing matches: ask otherwise" in said
     assert not case.out.exists()
-    for wrong in (["--workers", "0"], ["--memory-limit", "much"], ["--time-limit", "0"], ["-o", ""]):
+    for wrong in (
+        ["--workers", "0"],
+        ["--memory-limit", "much"],
+        ["--memory-limit", "9" * 400],
+        ["--time-limit", "0"],
+        ["--time-limit", "nan"],
+        ["-o", ""],
+    ):
         assert case.run(*wrong)[0] == 2
     (case.folder / "file").write_text("")
     assert case.run(out=case.folder / "file")[0] == 2

@@ -142,6 +142,38 @@ def test_features_that_are_there_are_counted(here: Path) -> None:
     assert "videos: 2, 6.0 s of video" in run(*command, "--again", "--dry-run").stdout
 
 
+def test_features_that_cannot_be_are_said(here: Path) -> None:
+    (here / "videos/broken.mp4").write_text("no video")
+    (here / "videos/...mp4").write_bytes((here / "videos/b.mp4").read_bytes())
+    command = ["features", "videos", "-o", "features", "--backbone", "starter"]
+    said = run(*command, "--dry-run")
+    done = run(*command)
+    assert said.exit_code == done.exit_code == 1
+    for result in (said, done):
+        errors = " ".join(result.stderr.split())
+        assert all(words in errors for words in ("broken.mp4 is a text file", "...mp4: '..' cannot be the name of a video"))
+    (here / "features/new.npz").write_text("mine")
+    (here / "videos/new.mp4").write_bytes((here / "videos/b.mp4").read_bytes())
+    said = run(*command, "--dry-run")
+    assert "failed before: 2, left out (--retry-failed tries them again)" in said.stdout
+    assert "there already: 2, each kept" in said.stdout
+    assert "new.npz is not tal-run's" in " ".join(said.stderr.split())
+    assert said.exit_code == 1
+    assert "failed before: 2, tried again" in run(*command, "--retry-failed", "--dry-run").stdout
+
+
+@pytest.mark.parametrize(("command", "name"), [("batch", "detections.csv"), ("batch", "failures"), ("features", "failures")])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_what_is_in_the_way_is_said(command: str, name: str, is_link: bool, here: Path) -> None:
+    (here / "out").mkdir()
+    (here / "out" / name).symlink_to(here / "videos") if is_link else (here / "out" / name).write_text("mine")
+    before = _all(here)
+    said, done = (run(command, "videos", "-o", "out", "--backbone", "starter", *more) for more in (["--dry-run"], []))
+    assert said.exit_code == done.exit_code == 2
+    assert said.stderr.splitlines()[-1] == done.stderr.splitlines()[-1]
+    assert _all(here) == before
+
+
 def test_of_a_batch_what_is_done_is_left_out(here: Path) -> None:
     (here / "videos/broken.mp4").write_text("no video")
     options = ["--backbone", "starter", "--workers", "1"]
@@ -149,7 +181,7 @@ def test_of_a_batch_what_is_done_is_left_out(here: Path) -> None:
     (here / "videos/new.mp4").write_bytes((here / "videos/b.mp4").read_bytes())
     before = _all(here)
     result = run("batch", "videos", "-o", "out", *options, "--dry-run")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output  # as the batch itself, which says what failed before
     lines = result.stdout.splitlines()
     assert "failed before: 1, left out (--retry-failed tries them again)" in lines
     # a result that was written within the tick in which its video was changed is looked at again

@@ -150,10 +150,14 @@ def test_features_in_a_folder_that_is_called_failures_are_no_failures(videos: Pa
     result = run(videos / "failures", videos / "z", "-o", tmp_path / "out")
     assert result.exit_code == 0
     record = (tmp_path / "out" / "failures" / "b.json").read_bytes()
-    result = run(videos / "b.mp4", "-o", tmp_path / "out")
-    assert "b.json is there and no batch's" in " ".join(result.stderr.split())
+    result = run(videos / "b.mp4", videos / "c.mp4", "-o", tmp_path / "out")
+    assert "1 made, 0 kept, 0 made again, 1 failed" in result.stderr
+    assert states(tmp_path / "out") == {"b": "failed", "c": "done", "failures/b": "gone", "z/b": "gone"}
+    (failure,) = (tmp_path / "out" / "failures").glob("b~*.json")
+    assert "1 failed before" in run(videos / "b.mp4", "-o", tmp_path / "out").stderr
     make_video("videos/b.mp4", [("red", 3.0)])
     assert "1 made" in run(videos / "b.mp4", "-o", tmp_path / "out").stderr
+    assert not failure.exists()
     assert (tmp_path / "out" / "failures" / "b.json").read_bytes() == record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
@@ -159,6 +160,18 @@ def test_subtitles_of_other_makers_are_read(tmp_path: Path) -> None:
     assert back(tmp_path / "v.srt", Fraction(25)) == [Detection(3600.04, 3601.0, "long jump", 1.0)]
 
 
+ELAN = (
+    '<ANNOTATION_DOCUMENT><TIME_ORDER><TIME_SLOT TIME_SLOT_ID="a" TIME_VALUE="1"/>'
+    '<TIME_SLOT TIME_SLOT_ID="b" TIME_VALUE="500"/></TIME_ORDER>'
+    '<TIER TIER_ID="jump"><ANNOTATION><ALIGNABLE_ANNOTATION TIME_SLOT_REF1="a" TIME_SLOT_REF2="b">'
+    "<ANNOTATION_VALUE>0.5</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER></ANNOTATION_DOCUMENT>"
+)
+LABEL_STUDIO = (
+    '[{"data": {"video": "v.mp4", "fps": 25}, "annotations": [{"result": [{"type": "timelinelabels", "score": 1, "value": '
+    '{"ranges": [{"start": 1, "end": 500}], "timelinelabels": ["jump"]}}]}]}]'
+)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -172,12 +185,42 @@ def test_subtitles_of_other_makers_are_read(tmp_path: Path) -> None:
         ("v.json", "[1]", "cannot be read"),
         ("v.json", '[{"data": {"fps": -1}, "annotations": [{"result": [{"type": "timelinelabels"}]}]}]', "no number of frames"),
         ("v.json", "[" * 100_000, "cannot be read"),
+        ("v.vtt", f"WEBVTT\n\n00:01.000 --> {'9' * 400}:00:00.000\nx\n", "cannot be read"),
+        ("v.eaf", ELAN.replace("500", "9" * 400), "cannot be read"),
+        ("v.json", LABEL_STUDIO.replace("500", "9" * 400), "cannot be read"),
+        ("v.json", LABEL_STUDIO.replace("500", "Infinity"), "cannot be read"),
+        ("v.json", LABEL_STUDIO.replace("25", "9" * 400), "cannot be read"),
+        # of what a parser takes for no comment, too
+        ("v.eaf", f"<?x <!-- ?><!DOCTYPE x [<!ENTITY a 'b'>]><?x --> ?>{ELAN.replace('jump', '&a;')}", "declares entities"),
+        ("v.eaf", "<!--" * 1_000_000, "cannot be read"),  # at once
+        ("v.csv", "video_id,label,start_s,end_s,score\nv,x,1,inf,1\n", "v.csv, line 2 .* cannot be shown"),
     ],
 )
 def test_what_cannot_be_read_is_a_sentence(name: str, text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(EvaluationError, match=words):
         report_files.gather([tmp_path / name])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "count"),
+    [
+        ("v.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\n" + "<" * 1_000_000, 1),
+        ("v.vtt", "WEBVTT\n\n" + "00:01.000 --> 00:02.000\nx\n" * 60_000, 60_000),
+        ("v.srt", "1\n00:00:01,000 --> 00:00:02,000\nx" + " " * 1_000_000 + "y", 1),
+        ("v.json", json.dumps({"results": {f"v{number}": [] for number in range(60_000)}}), 0),
+    ],
+    ids=["tags without an end", "cues without blank lines", "white", "videos"],
+)
+def test_what_takes_twice_the_room_takes_twice_the_time(name: str, text: str, count: int, tmp_path: Path) -> None:
+    """Minutes or hours where it takes four times."""
+    (tmp_path / name).write_text(text)
+    began_s = time.process_time()
+    found = report_files.gather([tmp_path / name]).videos
+    assert sum(len(video.detections) for video in found) == count
+    if count == 1:
+        assert one_line(found[0].detections[0].label)
+    assert time.process_time() - began_s < 30
 
 
 @given(content=st.binary(max_size=200), ending=st.sampled_from([*formats_reading.ENDINGS, ".json"]))

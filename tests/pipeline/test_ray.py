@@ -260,7 +260,7 @@ class TestWithoutACluster:
     def test_wrong_use(self, alone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "--ray-address goes with --engine ray" in alone.run("--ray-address", "a:1")[1]
         monkeypatch.setattr(cli_batch.importlib.util, "find_spec", lambda _name: object())
-        for wrong in ("ray://a:10001", "a", "a:b", ""):
+        for wrong in ("ray://a:10001", "a", "a:b", "a:99999", "a:0", ""):
             status, said = alone.run("--engine", "ray", "--ray-address", wrong)
             assert status == 2
             assert f"--ray-address '{wrong}' is no HOST:PORT" in said

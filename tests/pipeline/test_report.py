@@ -192,6 +192,8 @@ def test_the_name_of_a_video_leads_nowhere_else(tmp_path: Path) -> None:
         {"videos": {"a": {"duration_s": -1.0, "curves": {"x": 4, "y": {"scores": [1, "2a"], "start_s": 0, "step_s": 1}}}}},
         {"videos": {"a": {"duration_s": True, "curves": {"x": {"scores": [[1], [2, 3]], "start_s": 0, "step_s": 1}}}}},
         {"videos": {"a": {"boundaries_s": ["x", None, -3], "curves": {"x": {"scores": [1], "start_s": 0, "step_s": 0}}}}},
+        {"videos": {"a": {"curves": {"x": {"scores": [1], "start_s": 10**400, "step_s": 1}}, "boundaries_s": [10**400]}}},
+        {"videos": {"a": {"file": "x" * 300}}},
         {"backbone": ["x"]},
     ],
 )
@@ -226,6 +228,19 @@ def test_a_folder_gives_all_that_it_holds_and_says_what_it_left_out(tmp_path: Pa
     assert "broken.json" in found.notes[0]
     with pytest.raises(EvaluationError, match="broken JSON"):  # asked for by name
         report_files.gather([inner / "broken.json"])
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    _written(tmp_path, "a", Detection(0.0, 1.0, "x", 0.5))
+    os.mkfifo(tmp_path / "b.json")
+    assert len(report_files.gather([tmp_path]).videos) == 1
+
+
+def test_a_name_that_no_file_can_have_is_a_name(tmp_path: Path) -> None:
+    """``x…x.mp4`` can be one where ``x…x.webm`` cannot."""
+    (tmp_path / "a.json").write_text(as_file("json", {"x" * 251: [Detection(0.0, 1.0, "x", 0.5)]}))
+    (video,) = report_files.gather([tmp_path / "a.json"]).videos
+    assert (video.name, video.path) == ("x" * 251, None)
 
 
 def test_of_a_batch_s_folder_its_results_are_shown_once(tmp_path: Path) -> None:
