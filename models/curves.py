@@ -45,6 +45,7 @@ NOTHING = -8.0  # the logit of what is not there
 LOGIT_UNIT = 4.0  # logits are divided by this, so that the network's inputs are about one
 OFFSET_UNIT = 4.0  # steps
 MOST_POINTS = 2_000  # candidates that compete, a class and video; the best
+CURE = "install tal-run again, or make it anew with `make starter-curves`"
 MOST_CLASSES, MOST = 4_096, {"per_length": 64, "width": 256, "kernel": 31, "layers": 6, "embedding": 64}  # in a file
 LENGTHS_S = (0.1, 3_600.0)  # of an action
 
@@ -410,9 +411,7 @@ def read_curves(path: str | os.PathLike[str]) -> CurveReader:
         with safe_open(shown, framework="np") as file:
             metadata = file.metadata() or {}
             if FORMAT not in metadata:
-                raise WeightsError(
-                    f"{shown} does not read curves ({FORMAT!r}): install tal-run again, or make it anew with `make starter-curves`"
-                )
+                raise WeightsError(f"{shown} does not read curves ({FORMAT!r}): {CURE}")
             state = {name: torch.from_numpy(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # no mapping
         card = json.loads(metadata[FORMAT])
         lengths_s = {str(label): float(length_s) for label, length_s in card["lengths_s"].items()}
@@ -424,13 +423,9 @@ def read_curves(path: str | os.PathLike[str]) -> CurveReader:
             raise ValueError("classes without a length, or weights that are no finite numbers")
         backbone = str(card["backbone"])
     except OSError as error:
-        raise WeightsError(
-            f"{shown} cannot be read ({error.strerror or error}): install tal-run again, or make it anew with `make starter-curves`"
-        ) from error
+        raise WeightsError(f"{shown} cannot be read ({error.strerror or error}): {CURE}") from error
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
-        raise WeightsError(
-            f"{shown} is damaged ({printable(error)}): install tal-run again, or make it anew with `make starter-curves`"
-        ) from error
+        raise WeightsError(f"{shown} is damaged ({printable(error)}): {CURE}") from error
     return CurveReader(
         network=network.eval().requires_grad_(False),
         labels=tuple(lengths_s),

@@ -221,14 +221,9 @@ def of_batch(
     check_folder(output)
     devices = options["device"].split(",")
     how = {**options, "device": devices[0]}
-<<<<<<< HEAD
-    left, noted = list(videos), _Noted(display)
-    if not said_backbone(config_of(how, noted, checkpoint=how["checkpoint"])):
-=======
-    left, failed = list(videos), 0
+    left, noted, failed = list(videos), _Noted(display), 0
     store = Store.as_it_is(output)
-    if not said_backbone(config_of(how, display, checkpoint=how["checkpoint"])):
->>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
+    if not said_backbone(config_of(how, noted, checkpoint=how["checkpoint"])):
         said("what is done already can be told once the weights are there")
     else:
         with display.progress() as hook:
@@ -274,13 +269,9 @@ def of_features(
 
     check_folder(folder.path)
     how = {**options, "device": options["device"].split(",")[0]}
-<<<<<<< HEAD
-    if said_backbone(config_of(how, _Noted(display))):
-=======
     again, failed, there, wrong = options["again"], set[str](), set[str](), set[str]()
     store = FeatureStore.as_it_is(folder.path)
-    if said_backbone(config_of(how, display)):
->>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
+    if said_backbone(config_of(how, _Noted(display))):
         paths = [str(video.path) for video in videos]
         with display.progress() as hook:
             # which refuses what does not go together

@@ -10,12 +10,8 @@ import json
 import math
 import os
 import re
-<<<<<<< HEAD
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-=======
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
->>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -183,12 +179,8 @@ def _listed(path: Path, card: Mapping[str, Any]) -> list[_Listed]:
     for row in range(len(table)):
         start_s, end_s = (float(value) for value in table.segments[row])
         label, score = table.labels[table.classes[row]], float(table.scores[row])
-<<<<<<< HEAD
-        _check_possible(start_s, end_s, label, score, where=table.place(row))
-=======
         if not _is_possible(start_s, end_s, score):  # asked first: to find a place, all rows before it are looked at
             raise _impossible(start_s, end_s, label, score, table.place(row))
->>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
         by_video[int(table.videos[row])].append(Detection(start_s, end_s, label, score))
     cards = _part(card, "videos")
     return [
@@ -206,14 +198,6 @@ def _best_first(found: Sequence[Detection]) -> list[Detection]:
     return sorted(found, key=lambda found: (-found.score, found.start_s, found.label))
 
 
-<<<<<<< HEAD
-def _check_possible(start_s: float, end_s: float, label: str, score: float, *, where: str) -> None:
-    if not (0 <= start_s < end_s <= LONGEST_S and math.isfinite(score)):
-        raise EvaluationError(
-            f"{where}: {label} from {start_s:g} to {end_s:g} s with score {score:g} cannot be shown: "
-            "a segment begins at 0 or later and ends after that, and a score is a number"
-        )
-=======
 def _is_possible(start_s: float, end_s: float, score: float) -> bool:
     return 0 <= start_s < end_s <= LONGEST_S and math.isfinite(score)
 
@@ -223,7 +207,6 @@ def _impossible(start_s: float, end_s: float, label: str, score: float, where: s
         f"{where}: {label} from {start_s:g} to {end_s:g} s with score {score:g} cannot be shown: "
         "a segment begins at 0 or later and ends after that, and a score is a number"
     )
->>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
 
 
 def _read_back(path: Path, places: _Places, rate: Fraction | None, *, alone: bool) -> list[_Listed]:
@@ -245,16 +228,11 @@ def _read_back(path: Path, places: _Places, rate: Fraction | None, *, alone: boo
     videos = formats_reading.read(path, rate_of=rate_of)
     for video in videos:
         for number, found in enumerate(video.detections, 1):
-<<<<<<< HEAD
-            where = f"{path}, segment {number} of {video.name}"
-            _check_possible(found.start_s, found.end_s, found.label, found.score, where=where)
-    # subtitles do not say of which video they are; the one that is given is meant
-    only = places.only if alone and path.suffix.lower() in formats_reading.NAMELESS else None
-=======
             if not _is_possible(found.start_s, found.end_s, found.score):
                 where = f"{path}, segment {number} of {video.name}"
                 raise _impossible(found.start_s, found.end_s, found.label, found.score, where)
->>>>>>> c4d7903bbfbfd5c38993e51396034367233fc32b
+    # subtitles do not say of which video they are; the one that is given is meant
+    only = places.only if alone and path.suffix.lower() in formats_reading.NAMELESS else None
     return [
         _Listed(
             name=only.stem if only else video.name,
