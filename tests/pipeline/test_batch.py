@@ -35,7 +35,8 @@ def test_every_video_ends_as_one_record_and_the_lists_are_made_of_these(case: An
         case.write(name, text)
     status, said = case.run()
     assert status == 1
-    assert said.splitlines()[-1].startswith("3 done, 0 kept, 3 failed; ")
+    assert said.splitlines()[-2].startswith("3 done, 0 kept, 3 failed; ")
+    assert said.splitlines()[-1].startswith("why: ")
     assert sorted(case.results()) == ["a.mp4.json", "sub/a.mkv.json", "sub/a.mp4.json"]
     assert json.loads(case.results()["a.mp4.json"])["results"] == {
         "a": [

@@ -124,7 +124,7 @@ def test_json_holds_it_all() -> None:
         ([], "0 files of detections were given"),
         (["found.csv", "found.csv", "found.csv"], "3 files of detections were given"),
         (["found.csv"], "--protocol thumos14, activitynet"),
-        (["found.csv", "--protocol", "voc"], "'voc' is not one of"),
+        (["found.csv", "--protocol", "voc"], "'voc' is not there: choose one of thumos14"),
         (["found.csv", "--protocol", "wsad", "--tiou", "0.7:0.1:0.1"], "FIRST:LAST:STEP"),
         (["found.csv", "--protocol", "wsad", "--tiou", "0.1:0.7:0"], "FIRST:LAST:STEP"),
         (["found.csv", "--protocol", "wsad", "--tiou", "0:1:1e-9"], "FIRST:LAST:STEP"),
