@@ -44,7 +44,7 @@ FORMAT = "tal-run curves 1"  # the one entry of the metadata
 NOTHING = -8.0  # the logit of what is not there
 LOGIT_UNIT = 4.0  # logits are divided by this, so that the network's inputs are about one
 OFFSET_UNIT = 4.0  # steps
-MOST_POINTS = 2_000  # candidates that compete, a class and video; the best
+MOST_POINTS = 50_000  # candidates of a class that compete, the best; an hour of kicks has 18,000
 CURE = "install tal-run again, or make it anew with `make starter-curves`"
 MOST_CLASSES, MOST = 4_096, {"per_length": 64, "width": 256, "kernel": 31, "layers": 6, "embedding": 64}  # in a file
 LENGTHS_S = (0.1, 3_600.0)  # of an action
@@ -187,8 +187,8 @@ class CurveReader:
         ends_s = read.ends[0].double().numpy() * OFFSET_UNIT * step_s  # [2, n]
         middle_s = times_s[size.reach : -size.reach]
         segments = np.clip(np.stack([middle_s - ends_s[0], middle_s + ends_s[1]], axis=1), 0.0, grid.duration_s)
-        best = np.argsort(-scores, kind="stable")[:MOST_POINTS]
-        best = best[(scores[best] >= config.min_score) & (segments[best, 1] > segments[best, 0])]
+        possible = np.flatnonzero((scores >= config.min_score) & (segments[:, 1] > segments[:, 0]))
+        best = possible[np.argsort(-scores[possible], kind="stable")][:MOST_POINTS]
         kept = best[nms(segments[best], scores[best], tiou_threshold=config.nms_tiou)]
         return segments[kept], scores[kept]
 

@@ -120,6 +120,16 @@ class TestLocalization:
         overlaps = tiou(segments, segments)
         assert (overlaps[~np.eye(len(segments), dtype=bool)] == 0).all()
 
+    def test_in_long_video_nothing_is_left_out(self) -> None:
+        """A kick every 8 s for two hours, each as likely as the next."""
+        network, grid = random_network(1), grid_of(18_000)
+        network.middle.bias.fill_(0.0)
+        one = np.random.default_rng(1).normal(scale=3, size=(20, 2)).astype(np.float32)
+        segments, _ = reader(network).localize(np.tile(one, (900, 1)), grid, 0, config=CurveConfig(min_score=0.5, nms_tiou=0.0))
+        _, counts = np.unique(segments[:, 0] // 8.0, return_counts=True)
+        assert len(counts) == 900
+        assert set(counts[1:-1].tolist()) <= {counts[1] - 1, counts[1], counts[1] + 1}
+
     @pytest.mark.parametrize("count", [1, 2, 3])
     def test_a_video_of_a_window_or_two_is_read(self, count: int) -> None:
         segments, scores = reader(random_network()).localize(np.zeros((count, 2), np.float32), grid_of(count), 1, config=ALL)
