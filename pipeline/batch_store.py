@@ -97,6 +97,9 @@ class Failure:
     attempts: int
 
 
+MARK_TRIES = 5
+
+
 class Store:
     """The folder of a batch.
 
@@ -119,9 +122,16 @@ class Store:
     def _prepare(self) -> None:
         """Make what a batch needs, over nothing that is somebody else's."""
         self.check()
-        if not self._is_marked():
-            with written_whole(self.real / MARK_FILE) as part:
-                part.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="ascii")
+        for left in reversed(range(MARK_TRIES)):
+            if self._is_marked():
+                break
+            try:
+                with written_whole(self.real / MARK_FILE) as part:
+                    part.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="ascii")
+            except FileNotFoundError:
+                # a run that has just begun here took it for what a dead one left: nobody knows yet that this one is at work
+                if not left:
+                    raise
         for name in (RESULTS, FAILURES):
             (self.real / name).mkdir(exist_ok=True)
 

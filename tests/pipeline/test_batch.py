@@ -7,6 +7,8 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from tal_run.eval.detections import read_detections
-from tal_run.pipeline import workers
+from tal_run.pipeline import batch_store, outputs, workers
 
 
 @pytest.fixture
@@ -172,6 +174,29 @@ def test_two_runs_share_the_work_and_do_nothing_twice(case: Any, batches: Any) -
     assert len(case.manifest()) == 30
     assert all(" 0 done" not in text for text in said)
     assert batches.leftovers(case.out) == []
+
+
+def test_a_folder_is_marked_though_another_run_sweeps_it_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by two runs that began at once: neither is known to be at work before the folder is marked."""
+    whole, swept = batch_store.written_whole, []
+
+    @contextmanager
+    def written_whole(target: Any) -> Iterator[Path]:
+        with whole(target) as part:
+            yield part
+            if len(swept) < 2:
+                swept.append(part)
+                part.unlink()
+
+    monkeypatch.setattr(batch_store, "written_whole", written_whole)
+    batch_store.Store(tmp_path / "out")
+    assert len(swept) == 2
+    assert batch_store.Store.as_it_is(tmp_path / "out").locks == tmp_path / "out" / batch_store.LOCKS
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"failures", "results", batch_store.MARK_FILE}
+    monkeypatch.setattr(outputs, "written_whole", written_whole)
+    swept[:] = swept[:1]
+    outputs.check_writable(tmp_path / "found.json")
+    assert len(swept) == 2
 
 
 def test_a_run_with_other_options_is_refused_while_one_is_at_work(case: Any) -> None:
