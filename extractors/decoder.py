@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from .display import Orientation, Pixels, Size, crop_centre, displayed_size, resized
-from .lifeline import die_with_parent
+from .lifeline import die_with_parent, limit_self
 from .probing import (
     DECODING_ERRORS,
     Probe,
@@ -334,17 +333,6 @@ def sensible_threads(stored: Size) -> int:
     return min(len(os.sched_getaffinity(0)), 4, 1 + stored.width * stored.height // PIXELS_PER_THREAD)
 
 
-def limit_self(memory_bytes: int) -> None:
-    """Bound what this process can take: address space, no core, no files (standard error, a file, excepted)."""
-    for kind, amount in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, STDERR_BYTES),
-    ):
-        _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
-
-
 def main() -> None:
     """Serve requests until there are no more. The only argument is the lifeline's file descriptor."""
     die_with_parent(int(sys.argv[1]))
@@ -353,7 +341,7 @@ def main() -> None:
     is_limited = False
     while (request := channel.receive()) is not None:
         if not is_limited:
-            limit_self(request["memory_bytes"])
+            limit_self(request["memory_bytes"], STDERR_BYTES)  # no files but standard error, which may be one
             is_limited = True
         try:
             {"probe": server.probe, "frames": server.frames}[request["command"]](request)

@@ -76,15 +76,20 @@ class Features:
         ends = np.cumsum([width for _, width in dims])
         return {name: self.data[:, end - width : end] for (name, width), end in zip(dims, ends, strict=True)}
 
-    def probabilities(self) -> NDArray[np.float32]:
-        """The classes' probabilities, float32 [T, K]: sigmoid of the logits if ``multi_label``, else softmax over classes."""
+    def known_logits(self) -> NDArray[np.float32]:
+        """The classes' logits [T, K]. Raises FeatureError: there are none."""
         if self.logits is None:
             raise FeatureError(
                 "these features carry no class scores, as their layout has no place for them: save them with --layout tal-run"
             )
+        return self.logits
+
+    def probabilities(self) -> NDArray[np.float32]:
+        """The classes' probabilities, float32 [T, K]: sigmoid of the logits if ``multi_label``, else softmax over classes."""
+        logits = self.known_logits()
         if self.multi_label:
-            return np.asarray(0.5 + 0.5 * np.tanh(0.5 * self.logits), np.float32)
-        odds: NDArray[np.float32] = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+            return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits), np.float32)
+        odds: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
         odds /= odds.sum(axis=1, keepdims=True)
         return odds
 

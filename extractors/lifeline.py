@@ -1,4 +1,4 @@
-"""A child process that ends with its parent, however the parent ends.
+"""A child process that ends with its parent, however the parent ends, and takes no more than it is given.
 
 The parent keeps one end of a pipe and the child gets the other; nothing is ever written into it. The kernel closes the parent's
 end when the parent dies, of SIGKILL too, and sends the child the signal that it has asked for.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import select
 import sys
 
@@ -36,3 +37,14 @@ def die_with_parent(lifeline: int) -> None:
     watch.register(lifeline, 0)
     if watch.poll(0):  # it was closed before the arrangement
         sys.exit("the parent is gone")
+
+
+def limit_self(memory_bytes: int, file_bytes: int) -> None:
+    """Bound what this process can take: address space, no core, no file larger than this."""
+    for kind, amount in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, file_bytes),
+    ):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))

@@ -20,7 +20,6 @@ import contextlib
 import errno
 import itertools
 import math
-import resource
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -31,7 +30,7 @@ import av
 import numpy as np
 
 from tal_run.extractors.decoder import Channel, Picture, sensible_threads
-from tal_run.extractors.lifeline import die_with_parent
+from tal_run.extractors.lifeline import die_with_parent, limit_self
 from tal_run.extractors.probing import (
     DECODING_ERRORS,
     MAX_ASKED_AGAIN,
@@ -338,17 +337,6 @@ def _container(request: JSONObject) -> Any:
     target = av.open(request["target"], "w", format=request["format"], container_options=options)
     target.metadata["comment"] = SIGN + request["recipe"]
     return target
-
-
-def limit_self(memory_bytes: int, file_bytes: int) -> None:
-    """Bound what this process can take: address space, no core, no file larger than a clip may be."""
-    for kind, amount in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, file_bytes),
-    ):
-        _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
 
 
 def main() -> None:

@@ -47,8 +47,6 @@ LOCALIZATION: dict[str, ActionBytesConfig] = {
     # 1 %); 0.4 finds as many there as 0.35 and leaves 5 % of the queries for absent actions with an answer, not 8 %
     "starter": ActionBytesConfig(power=1.0, smooth_share=0.8, min_score=0.4),
 }
-# The same of heads that read curves: of 0.4, 0.45 ... 0.6 the highest that finds within 2 % of the most.
-CURVES_MIN_SCORE = 0.6
 
 
 class NothingMatchesError(TalRunError):
@@ -153,8 +151,8 @@ class Detector:
             )
         self.localization = self.config.localization or localization_for(self.backbone.name)
         self.reader = self._reader()
-        min_score = CURVES_MIN_SCORE if self.reader else self.localization.min_score
-        self.threshold = min_score if self.config.min_score is None else self.config.min_score
+        usual = self.localization if self.reader is None else self.reader.config
+        self.threshold = usual.min_score if self.config.min_score is None else self.config.min_score
         self._vectors = vectors
 
     def _reader(self) -> CurveReader | None:
@@ -292,6 +290,7 @@ class Detector:
 
     def _best_of_classes(self, features: Features, match: QueryMatch) -> list[Detection]:
         """What is found of each class of a query, its score times its affinity; of what overlaps, the best."""
+        assert self.reader is not None
         found = [
             replace(each, label=match.query, score=kind.affinity * each.score)
             for kind in match.classes
@@ -299,18 +298,14 @@ class Detector:
         ]
         found = [each for each in best_first(found) if each.score >= self.threshold]
         segments = np.array([(each.start_s, each.end_s) for each in found]).reshape(-1, 2)
-        return [found[index] for index in nms(segments, [each.score for each in found], tiou_threshold=0.0)]
+        kept = nms(segments, [each.score for each in found], tiou_threshold=self.reader.config.nms_tiou)
+        return [found[index] for index in kept]
 
     def _read(self, features: Features, index: int) -> list[Detection]:
         """Detections of one class by what reads the backbone's curves."""
-        from tal_run.models.curves import CurveConfig
-
         assert self.reader is not None
-        if features.logits is None:
-            features.probabilities()  # says what is missing
-        segments, scores = self.reader.localize(
-            np.asarray(features.logits), features.grid, index, config=CurveConfig(min_score=self.threshold)
-        )
+        config = replace(self.reader.config, min_score=self.threshold)
+        segments, scores = self.reader.localize(features.known_logits(), features.grid, index, config=config)
         return [
             Detection(float(start_s), float(end_s), features.labels[index], float(score))
             for (start_s, end_s), score in zip(segments, scores, strict=True)

@@ -128,23 +128,29 @@ def make_video(tmp_path: Path) -> MakeVideo:
     return write
 
 
-@pytest.fixture(scope="session")
-def lesson() -> ModuleType:
-    """``training_case.py``: tiny videos to learn from."""
-    spec = importlib.util.spec_from_file_location("training_case", Path(__file__).with_name("training_case.py"))
+def beside(name: str) -> ModuleType:
+    """A module that lies here and holds no tests."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def clusters() -> ModuleType:
+    """``ray_case.py``: Ray clusters of a few nodes."""
+    return beside("ray_case")
+
+
+@pytest.fixture(scope="session")
+def lesson() -> ModuleType:
+    """``training_case.py``: tiny videos to learn from."""
+    return beside("training_case")
 
 
 @pytest.fixture(scope="session")
 def batches() -> ModuleType:
     """``batch_case.py``: texts that pass for videos, and a detector that obeys them."""
-    spec = importlib.util.spec_from_file_location("batch_case", Path(__file__).with_name("batch_case.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return beside("batch_case")

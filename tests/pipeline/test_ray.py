@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,17 +23,6 @@ from tal_run.pipeline.batch_videos import FoundVideo
 pytestmark = pytest.mark.timeout(400)
 has_ray = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not has_ray, reason="Ray is not installed: pip install 'tal-run[ray]'")
-
-
-@pytest.fixture(scope="module")
-def clusters() -> ModuleType:
-    """``ray_case.py``."""
-    spec = importlib.util.spec_from_file_location("ray_case", Path(__file__).with_name("ray_case.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
