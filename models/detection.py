@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -25,3 +26,8 @@ class Detection:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.score) and 0 <= self.start_s < self.end_s < math.inf):
             raise ValueError(f"a detection needs 0 <= start < end and a finite score, got {self}")
+
+
+def best_first(detections: Iterable[Detection]) -> list[Detection]:
+    """Sorted by score; of equal ones the earlier first, and what is left by end and label: whatever their order was before."""
+    return sorted(detections, key=lambda found: (-found.score, found))

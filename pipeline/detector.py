@@ -28,7 +28,7 @@ from tal_run.extractors.names import choices
 from tal_run.extractors.registry import DEFAULT_BACKBONE, EXTRACTORS, stronger
 from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video import VideoInfo
-from tal_run.models import LOCALIZERS, Detection
+from tal_run.models import LOCALIZERS, Detection, best_first
 from tal_run.models.actionbytes import ActionBytesConfig, boundaries
 from tal_run.models.postprocess import nms
 from tal_run.models.thresholds import first_stage_classes
@@ -394,8 +394,3 @@ def detect(
     """
     detector = Detector(DetectConfig(backbone=backbone, head=head), vectors=vectors, hook=hook)
     return list(detector.detect(video, matches=detector.match(query or ()), hook=hook).detections)
-
-
-def best_first(detections: list[Detection]) -> list[Detection]:
-    """Sorted by score; of equal ones, the earlier first."""
-    return sorted(detections, key=lambda found: (-found.score, found.start_s, found.label))

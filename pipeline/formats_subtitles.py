@@ -56,7 +56,7 @@ def ffmetadata(video: FoundVideo) -> str:
 def apart(video: FoundVideo) -> list[Detection]:
     """Segments that do not overlap, by time: the best ones, each where no better one is."""
     kept: list[Detection] = []
-    for found in sorted(video.detections, key=lambda found: (-found.score, found.start_s, found.label)):
+    for found in sorted(video.detections, key=lambda found: (-found.score, found)):
         start, end = milliseconds(found)
         if all(end <= other_start or other_end <= start for other_start, other_end in map(milliseconds, kept)):
             kept.append(found)

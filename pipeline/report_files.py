@@ -28,7 +28,7 @@ from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.video import MAX_FPS
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
 from tal_run.extractors.weights import sha256_of
-from tal_run.models import Detection
+from tal_run.models import Detection, best_first
 from tal_run.pipeline import formats_reading, outputs
 from tal_run.pipeline.batch_store import MARK_FILE, RESULTS
 from tal_run.pipeline.detector import Curve
@@ -187,15 +187,11 @@ def _listed(path: Path, card: Mapping[str, Any]) -> list[_Listed]:
         _Listed(
             name=name,
             source=path,
-            detections=_best_first(found),
+            detections=best_first(found),
             card=_part(cards, name),
         )
         for name, found in zip(table.video_ids, by_video, strict=True)
     ]
-
-
-def _best_first(found: Sequence[Detection]) -> list[Detection]:
-    return sorted(found, key=lambda found: (-found.score, found.start_s, found.label))
 
 
 def _is_possible(start_s: float, end_s: float, score: float) -> bool:
@@ -237,7 +233,7 @@ def _read_back(path: Path, places: _Places, rate: Fraction | None, *, alone: boo
         _Listed(
             name=only.stem if only else video.name,
             source=path,
-            detections=_best_first(video.detections),
+            detections=best_first(video.detections),
             card={"file": video.file},
         )
         for video in videos

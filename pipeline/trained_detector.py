@@ -24,10 +24,10 @@ from tal_run.extractors.names import choices, meant
 from tal_run.extractors.registry import AUTO, EXTRACTORS
 from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable
-from tal_run.models import Detection
+from tal_run.models import Detection, best_first
 from tal_run.models.head import HeadError, TrainedHead, load_head
 from tal_run.pipeline.cross_dataset import affinities_of
-from tal_run.pipeline.detector import Curve, DetectConfig, Detector, NothingMatchesError, best_first
+from tal_run.pipeline.detector import Curve, DetectConfig, Detector, NothingMatchesError
 from tal_run.pipeline.query import ClassAffinity, QueryConfig, QueryError, QueryMatch, exact_match, match_query
 
 if TYPE_CHECKING:

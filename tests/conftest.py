@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -16,8 +17,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="also run the whole-pipeline tests on real video")
 
 
-def pytest_configure() -> None:
-    """Take Ctrl-C as in the foreground: what a shell starts in the background ignores it, and so would what the tests start."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle what is luck, and take Ctrl-C as in the foreground.
+
+    Examples are the same in every run, but for slow runs, which search for new ones; and no machine is too busy. What a shell
+    starts in the background ignores Ctrl-C, and so would what the tests start.
+    """
+    settings.register_profile(
+        "tal-run",
+        derandomize=not config.getoption("--run-slow"),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+    settings.load_profile("tal-run")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -58,7 +58,7 @@ def case_of(truth: Any, found: Any, ambiguous: Any = ()) -> Case:
 
 
 @pytest.mark.parametrize("name", ["thumos14", "activitynet", "wtalc", "wsad"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(truth=truths, found=founds, ambiguous=ambiguities)
 def test_a_video_drawn_twice_is_two_videos(reference: ModuleType, name: str, truth: Any, found: Any, ambiguous: Any) -> None:
     rules = PROTOCOLS[name]
@@ -74,7 +74,7 @@ def test_a_video_drawn_twice_is_two_videos(reference: ModuleType, name: str, tru
         assert sample == pytest.approx([reference.mean_ap(name, *copied, tiou)[0] for tiou in TIOUS], abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(truth=truths, found=founds)
 def test_frames_of_a_video_drawn_twice_count_twice(reference: ModuleType, truth: Any, found: Any) -> None:
     case = case_of(truth, found)

@@ -81,7 +81,7 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 numbers = st.floats(0, 1e4, allow_subnormal=False)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(names, names, numbers, numbers, numbers), max_size=6))
 def test_json_keeps_every_bit(tmp_path_factory: pytest.TempPathFactory, rows: Any) -> None:
     target = tmp_path_factory.mktemp("json") / "found.json"

@@ -55,7 +55,7 @@ def case_of(truth: Any, found: Any, *, duration_s: float | None = None, ambiguou
     return load_case(annotated, by_video)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(truth=truths, found=founds, tiou=st.sampled_from([0.25, 0.5]))
 def test_kinds_are_what_they_are_told_to_be(reference: ModuleType, truth: Any, found: Any, tiou: float) -> None:
     case = case_of(truth, found)
@@ -81,7 +81,7 @@ def test_kinds_are_what_they_are_told_to_be(reference: ModuleType, truth: Any, f
 
 
 @pytest.mark.parametrize("name", ["thumos14", "activitynet", "wtalc", "wsad"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(truth=truths, found=founds)
 def test_figures_add_up(name: str, truth: Any, found: Any) -> None:
     case = case_of(truth, found, duration_s=40.0)
@@ -99,7 +99,7 @@ def test_figures_add_up(name: str, truth: Any, found: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["thumos14", "activitynet", "wtalc", "wsad"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(truth=truths, found=founds)
 def test_what_is_of_one_sort_has_its_ordinary_ap(name: str, truth: Any, found: Any) -> None:
     everything = {"length": [1000.0]}

@@ -50,7 +50,7 @@ def columns(rows: Any) -> Detections:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(truth=truths, found=proposals, most=st.sampled_from([1.0, 2.5, 100.0]))
 def test_it_is_the_slow_one(proposals_reference: ModuleType, truth: Any, found: Any, most: float) -> None:
     case = load_case(truth_of(truth), columns(found), class_agnostic=True)

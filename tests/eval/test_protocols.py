@@ -67,7 +67,7 @@ def case_from(truth: list[Truth], ambiguous: list[tuple[str, float, float]], fou
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(truth=truths, ambiguous=ambiguities, found=founds)
 def test_it_is_the_slow_one(reference: ModuleType, name: str, truth: Any, ambiguous: Any, found: Any) -> None:
     case = case_from(truth, ambiguous, found)
@@ -81,7 +81,7 @@ def test_it_is_the_slow_one(reference: ModuleType, name: str, truth: Any, ambigu
         assert table[:, column].mean() == pytest.approx(mean, abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(truth=truths, found=founds)
 def test_frames_are_the_slow_ones(reference: ModuleType, truth: Any, found: Any) -> None:
     case = case_from(truth, [], found)
@@ -127,7 +127,6 @@ CONTINUOUS = [name for name, rules in PROTOCOLS.items() if rules.grid is None an
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
-@settings(deadline=None)
 @given(truth=truths, found=founds, scale=st.sampled_from([0.5, 4.0]), shift=st.integers(0, 64))
 def test_the_unit_and_the_zero_of_time_do_not_matter(name: str, truth: Any, found: Any, scale: float, shift: int) -> None:
     # 0.32 is no binary fraction: overlaps that equal the threshold would go either way
@@ -139,7 +138,6 @@ def test_the_unit_and_the_zero_of_time_do_not_matter(name: str, truth: Any, foun
 
 
 @pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "mexaction2"])
-@settings(deadline=None)
 @given(truth=truths, found=founds)
 def test_only_the_order_of_scores_matters(name: str, truth: Any, found: Any) -> None:
     logs = [(*row[:4], float(np.log(row[4]))) for row in found]
@@ -149,7 +147,6 @@ def test_only_the_order_of_scores_matters(name: str, truth: Any, found: Any) -> 
 
 
 @pytest.mark.parametrize("name", ["activitynet", "wtalc", "wsad"])
-@settings(deadline=None)
 @given(truth=truths, found=founds)
 def test_what_ranks_below_everything_cannot_hurt(name: str, truth: Any, found: Any) -> None:
     """Not so under thumos14, where an instance may take a better fitting detection that ranks last."""
@@ -159,7 +156,6 @@ def test_what_ranks_below_everything_cannot_hurt(name: str, truth: Any, found: A
 
 
 @pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "mexaction2"])
-@settings(deadline=None)
 @given(truth=st.lists(st.builds(lambda v, c, s: (v, c, s * 8.0, s * 8.0 + 4.0), videos, labels, st.integers(0, 9)), min_size=1))
 def test_the_truth_itself_is_perfect_and_nothing_is_worth_nothing(name: str, truth: Any) -> None:
     truth = list(dict.fromkeys(truth))
@@ -274,7 +270,6 @@ def test_thresholds_are_what_they_are_written_as() -> None:
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), unique=True, max_size=30)
 
 
-@settings(deadline=None)
 @given(pairs)
 def test_serial_choice_is_one_after_the_other(listed: list[tuple[int, int]]) -> None:
     listed = sorted(listed, key=lambda pair: pair[0])  # stable: each chooser keeps its order of preference

@@ -272,7 +272,7 @@ def test_arrays_may_lie_in_arrays(tmp_path: Path) -> None:
     assert value == 5
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_no_damage_does_more_than_raise(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     whole = bytearray(pickled(as_objects(OBJECTS), data.draw(st.integers(0, 5))))

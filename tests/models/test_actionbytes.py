@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -268,7 +268,6 @@ def test_an_average_of_any_width_is_the_mean_of_the_curve_drawn_as_steps(curve: 
     assert constant == pytest.approx(np.ones(20))
 
 
-@settings(deadline=None)
 @given(st.sampled_from([3.0, 6.5, 16.0]), st.integers(0, 30))
 def test_with_a_typical_length_too_segments_move_with_the_action(typical: float, shift: int) -> None:
     pattern = np.array([0.2, 0.9, 0.99, 0.1, 0.0, 0.0, 0.7, 0.95, 0.6])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -103,7 +103,6 @@ class TestFragments:
 
 
 class TestClusters:
-    @settings(deadline=None)
     @given(st.integers(0, 1000), st.integers(2, 6))
     def test_blobs_far_apart_are_the_clusters(self, seed: int, count: int) -> None:
         dice = np.random.default_rng(seed)

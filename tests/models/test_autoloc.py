@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -36,8 +36,6 @@ from tal_run.models.autoloc import (  # noqa: E402
 )
 from tal_run.models.head import HeadError, to_arrays  # noqa: E402
 from tal_run.models.postprocess import nms  # noqa: E402
-
-PATIENT = settings(deadline=None)  # machines are busy, and first calls slow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,7 +96,6 @@ def continuous_loss(cas: np.ndarray, x1: float, x2: float, o1: float, o2: float)
 
 
 class TestContrast:
-    @PATIENT
     @given(cases())
     def test_the_loss_is_equation_1(self, case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         cas, inner, outer = case
@@ -108,7 +105,6 @@ class TestContrast:
         assert loss.tolist() == pytest.approx([around - inside for around, inside in parts])
         assert inner_loss(torch.from_numpy(cas), torch.from_numpy(inner)).tolist() == pytest.approx([-a for _, a in parts])
 
-    @PATIENT
     @given(cases())
     def test_the_gradients_are_equations_2_to_5(self, case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         cas = torch.from_numpy(case[0])
@@ -121,7 +117,6 @@ class TestContrast:
         found = torch.cat([inner.grad, outer.grad], dim=1) / weights[:, None]
         assert found.numpy() == pytest.approx(np.reshape(expected, (-1, 4)))
 
-    @PATIENT
     @given(st.integers(0, 10_000))
     def test_they_are_the_differences_of_the_integral(self, seed: int) -> None:
         """Where the activation jumps at a boundary, the difference is taken into the area: Eq. 2-5 look at x1, x2, X1, X2."""
@@ -141,7 +136,6 @@ class TestContrast:
         assert outer.grad is not None
         assert torch.cat([inner.grad, outer.grad], dim=1)[0].tolist() == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
-    @PATIENT
     @given(cases())
     def test_inner_only_gradients_are_the_inner_halves(self, case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         cas, inner = torch.from_numpy(case[0]), torch.from_numpy(case[1]).requires_grad_()
@@ -161,7 +155,6 @@ class TestContrast:
         assert early_start < 0 < late_start
         assert early_end < 0 < late_end
 
-    @PATIENT
     @given(st.floats(0.1, 10), st.floats(-3, 3))
     def test_it_does_not_see_a_constant_and_scales_with_the_activation(self, factor: float, constant: float) -> None:
         cas = torch.from_numpy(np.random.default_rng(0).uniform(0, 1, 20))
@@ -195,7 +188,6 @@ class TestBoundaries:
             margin = max(1.0, anchor / 4)
             assert outer[50, index].tolist() == [50 - anchor / 2 - margin, 50 + anchor / 2 + margin]
 
-    @PATIENT
     @given(st.floats(-2, 2), st.floats(-1, 1), st.sampled_from(CONFIG.anchors))
     def test_regression_is_the_papers(self, t_x: float, t_w: float, anchor: int) -> None:
         offsets = torch.tensor([t_x, t_w], dtype=torch.float64).expand(401, 1, 2)
@@ -205,7 +197,6 @@ class TestBoundaries:
         margin = max(1.0, width / 4)
         assert outer[200, 0].tolist() == pytest.approx([center - width / 2 - margin, center + width / 2 + margin])
 
-    @PATIENT
     @given(st.integers(1, 12), st.integers(0, 1000))
     def test_all_stay_in_the_video_and_have_an_outer_area(self, count: int, seed: int) -> None:
         offsets = torch.from_numpy(np.random.default_rng(seed).normal(0, 3, (count, 6, 2)))
@@ -218,7 +209,6 @@ class TestBoundaries:
         assert (rounded_outer[:, 0] < rounded_inner[:, 0]).all()
         assert (rounded_inner[:, 1] < rounded_outer[:, 1]).all()
 
-    @PATIENT
     @given(st.floats(-0.5, 0.5), st.floats(-0.4, 0.4), st.sampled_from([2, 16, 32]), st.integers(0, 1000))
     def test_the_loss_reaches_the_regressions_through_both_boundaries(
         self, t_x: float, t_w: float, anchor: int, seed: int
@@ -281,7 +271,6 @@ def slow_selection(
 
 
 class TestRounding:
-    @PATIENT
     @given(st.integers(0, 10_000), st.sampled_from(["oic", "inner"]))
     def test_down_is_what_the_loss_says_of_the_floor(self, seed: int, objective: Any) -> None:
         """Their code: the activation is read at the snippets that boundaries lie in, and segments compete as such ranges."""
@@ -315,7 +304,6 @@ class TestRounding:
 
 
 class TestSelection:
-    @PATIENT
     @given(st.integers(0, 10_000), st.sampled_from(["oic", "inner"]))
     def test_it_is_the_slow_one(self, seed: int, objective: Any) -> None:
         dice = np.random.default_rng(seed)
@@ -327,7 +315,6 @@ class TestSelection:
         assert losses.tolist() == pytest.approx([loss for _, loss in expected])
         assert indices.tolist() == [index for index, _ in expected]
 
-    @PATIENT
     @given(st.integers(0, 10_000), st.floats(1, 12), st.floats(0.5, 4))
     def test_with_lengths_it_is_the_slow_one_too(self, seed: int, mean: float, spread: float) -> None:
         dice = np.random.default_rng(seed)
@@ -569,7 +556,6 @@ class TestDecoding:
         assert best == {0: [10, 19], 1: [30, 47], 2: [52, 55]}
         assert scores[:3] == pytest.approx([1.9, 1.8, 1.7])
 
-    @PATIENT
     @given(st.integers(1, 14), st.integers(0, 100))
     def test_selection_is_by_enumeration(self, count: int, seed: int) -> None:
         dice = np.random.default_rng(seed)

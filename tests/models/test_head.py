@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -44,8 +44,6 @@ from tal_run.models.postprocess import tiou  # noqa: E402
 
 DIM, LABELS = 16, ("run", "jump", "throw")
 CLASSES = len(LABELS)
-
-PATIENT = settings(deadline=None)  # machines are busy, and first calls slow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -436,7 +434,6 @@ class TestDecoding:
                 result = head.decode(to_arrays(network(video, torch.tensor([length]))), case.config)
             assert_sound(result, length)
 
-    @PATIENT
     @given(fraction=st.floats(-1, 1))
     @pytest.mark.parametrize("name", sorted(HEADS))
     def test_moving_the_video_moves_what_is_found(self, name: str, fraction: float) -> None:
@@ -620,7 +617,6 @@ class TestBatch:
             assert batch.labels[row].nonzero()[:, 0].tolist() == list(video.classes)
             assert np.array_equal(batch.segments[row].numpy(), video.segments)
 
-    @PATIENT
     @given(st.integers(1, 40), st.integers(0, 100))
     def test_what_is_cut_out_keeps_its_times(self, limit: int, seed: int) -> None:
         """The features say which snippet they are, so the segments must hold the ones they held before."""

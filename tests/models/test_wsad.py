@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -29,8 +29,6 @@ from tal_run.models.wsad import (  # noqa: E402
     squared_distance,
     video_probabilities,
 )
-
-PATIENT = settings(deadline=None)  # machines are busy, and first calls slow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -138,7 +136,6 @@ def test_the_losses_are_the_published_ones(published_losses: Any) -> None:
 
 
 class TestClassification:
-    @PATIENT
     @given(st.integers(0, 10_000), st.sampled_from([3, 10, 60]), st.integers(1, 12), st.sampled_from([0.5, 4.0]))
     def test_it_is_the_slow_one(self, seed: int, block: int, k: int, clip: float) -> None:
         batch = some_batch(seed)
@@ -175,7 +172,6 @@ class TestClassification:
             video_probabilities(wild, batch["lengths"], clip=None),
         )
 
-    @PATIENT
     @given(st.integers(1, 200), st.sampled_from([10, 60]), st.sampled_from([1, 10]))
     def test_blocks_are_the_same_with_and_without_torch(self, length: int, block: int, k: int) -> None:
         scores = np.random.default_rng(length).uniform(-4, 4, (length, 2))
@@ -185,7 +181,6 @@ class TestClassification:
 
 
 class TestMetric:
-    @PATIENT
     @given(st.integers(0, 10_000), st.sampled_from(DISTANCES), st.sampled_from(["triplet", "contrastive"]))
     def test_it_is_the_slow_one(self, seed: int, distance: str, kind: str) -> None:
         batch = some_batch(seed)
@@ -329,7 +324,6 @@ class TestDecoding:
 
 
 class TestSampling:
-    @PATIENT
     @given(st.integers(0, 1000), st.sampled_from([(WSADConfig(), 4, 5), (AUTHORS_CODE, 5, 4)]))
     def test_groups_are_of_different_videos_that_share_a_label(self, seed: int, case: tuple[WSADConfig, int, int]) -> None:
         """ "batch size 20 with 4 different activity instances ... such that at least 5 videos have the same activity"."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -24,8 +24,6 @@ from tal_run.models.wtalc import (  # noqa: E402
     sample,
     top_k_mean,
 )
-
-PATIENT = settings(deadline=None)  # machines are busy, and first calls slow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -100,7 +98,6 @@ def test_the_losses_are_the_published_ones(published_losses: Any) -> None:
     assert logits.grad.abs().sum().item() == pytest.approx(expected["grad_abs_sum"], rel=1e-6)
 
 
-@PATIENT
 @given(st.integers(0, 10_000), st.sampled_from([1, 3, 8]))
 def test_the_multiple_instance_loss_is_the_slow_one(seed: int, k_divisor: int) -> None:
     batch = some_batch(seed)
@@ -108,14 +105,12 @@ def test_the_multiple_instance_loss_is_the_slow_one(seed: int, k_divisor: int) -
     assert k_max_mil_loss(**batch, k_divisor=k_divisor).item() == pytest.approx(slow_mil(**batch, k_divisor=k_divisor))
 
 
-@PATIENT
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.5, 2.0]))
 def test_the_co_activity_loss_is_the_slow_one(seed: int, margin: float) -> None:
     batch = some_batch(seed)
     assert co_activity_loss(**batch, margin=margin).item() == pytest.approx(slow_co_activity(**batch, margin=margin))
 
 
-@PATIENT
 @given(st.integers(0, 10_000), st.floats(0.1, 10))
 def test_neither_the_order_in_a_pair_nor_the_scale_of_features_matters(seed: int, factor: float) -> None:
     batch = some_batch(seed)
@@ -151,7 +146,6 @@ def test_a_single_snippet_has_no_rest() -> None:
     assert low.tolist() == [[[0, 0]] * 3]
 
 
-@PATIENT
 @given(st.integers(0, 10_000))
 def test_high_and_low_share_out_the_whole_video(seed: int) -> None:
     batch = some_batch(seed)
@@ -193,7 +187,6 @@ class TestDecoding:
         assert [segment for segment, _, _ in self.found(curve)] == [[8, 10]]
         assert len(self.found(curve, config=replace(self.CONFIG, min_snippets=1))) == 2
 
-    @PATIENT
     @given(st.integers(0, 1000), st.floats(-5, 5), st.floats(0.5, 3))
     def test_segments_do_not_care_for_the_scale_of_the_logits(self, seed: int, shift: float, factor: float) -> None:
         curve = np.random.default_rng(seed).integers(-8, 8, 30).astype(float)
@@ -210,7 +203,6 @@ class TestDecoding:
 class TestSampling:
     LABELS = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 0]])
 
-    @PATIENT
     @given(st.integers(0, 1000))
     def test_a_batch_begins_with_pairs_of_different_videos_that_share_a_label(self, seed: int) -> None:
         batch = sample(self.LABELS, WTALCConfig(), rng=np.random.default_rng(seed))

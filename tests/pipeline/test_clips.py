@@ -16,7 +16,7 @@ from typing import Any
 import av
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tal_run.extractors.errors import TalRunError
@@ -139,7 +139,7 @@ def test_times_between_frames_take_the_frame_on_screen(factory: ModuleType, tmp_
 
 
 @given(first=st.integers(0, 50), length=st.integers(1, 8), digits=st.sampled_from([3, 6, 17]))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 def test_times_rounded_to_the_millisecond_take_their_own_frame(
     first: int, length: int, digits: int, factory: ModuleType, ntsc: clips.ClipSource, tmp_path: Path
 ) -> None:

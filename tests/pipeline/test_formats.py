@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import av
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tal_run.eval.detections import read_detections
@@ -54,7 +54,7 @@ FOUND = st.builds(
     st.floats(0, 1).map(lambda score: round(score, 4)),
 )
 SEVERAL = st.lists(FOUND, max_size=6)
-SOME = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOME = settings(max_examples=60)
 
 
 def video(*found: Detection, rate: Fraction | int = 25, **more: Any) -> FoundVideo:
@@ -361,7 +361,7 @@ def test_a_segment_up_to_the_end_needs_no_frame_behind_it() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(found=SEVERAL)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_every_form_is_text_that_can_be_written(name: str, found: list[Detection]) -> None:
     plain = [Detection(one.start_s, one.end_s, f"l{number}", one.score) for number, one in enumerate(found)]
     text = rendered(name, [video(*(plain if name == "thumos" else found))])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tal_run.eval.annotations import read as read_annotations
@@ -35,7 +35,7 @@ FOUND = st.builds(
     st.floats(0, 1),
 )
 SEVERAL = st.lists(FOUND, min_size=1, max_size=6)
-SOME = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOME = settings(max_examples=60)
 
 
 def run(*arguments: str | Path) -> Result:
@@ -85,6 +85,7 @@ def test_what_is_written_comes_back(kind: str, found: list[Detection], rate: Fra
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv", *HELD])
 @given(found=SEVERAL)
+@example(found=[Detection(0.0, 1.0, "0", 0.0), Detection(0.0, 2.0, "0", 0.0), Detection(4e-7, 1.0000004, "0", 0.0)])
 @SOME
 def test_a_second_time_nothing_changes(kind: str, found: list[Detection], tmp_path: Path) -> None:
     once = back(written(kind, found, tmp_path, Fraction(25)), Fraction(25))
