@@ -27,6 +27,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ from typing import Any, ClassVar, Literal, Self, TextIO
 
 from tal_run.extractors.array_files import opened
 from tal_run.extractors.errors import TalRunError
-from tal_run.extractors.files import remove_part, written_whole
+from tal_run.extractors.files import written_whole
 from tal_run.extractors.spreadsheets import as_cell
 from tal_run.extractors.wire import printable
 from tal_run.pipeline.batch_videos import FoundVideo, file_name, iter_files
@@ -47,6 +48,7 @@ FORMAT = "tal-run batch 1"
 RESULT, FAILURE, MANIFEST = f"{FORMAT} result", f"{FORMAT} failure", f"{FORMAT} manifest"
 RESULTS, FAILURES, LOCKS = "results", "failures", "locks"
 MARK_FILE, MANIFEST_FILE, TABLE_FILE = "batch.json", "manifest.jsonl", "detections.csv"
+PART, PART_ENDING = ".tal-run-", ".part"  # as ``extractors.files`` names what is being written
 MOST_BYTES = 1 << 28  # of a record: detections of weeks of video are less
 RACY_S = 2.0  # clocks of file systems are no coarser
 COLUMNS = ("video_id", "label", "start_s", "end_s", "score")
@@ -95,6 +97,9 @@ class Failure:
     attempts: int
 
 
+MARK_TRIES = 5
+
+
 class Store:
     """The folder of a batch.
 
@@ -117,9 +122,16 @@ class Store:
     def _prepare(self) -> None:
         """Make what a batch needs, over nothing that is somebody else's."""
         self.check()
-        if not self._is_marked():
-            with written_whole(self.real / MARK_FILE) as part:
-                part.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="ascii")
+        for left in reversed(range(MARK_TRIES)):
+            if self._is_marked():
+                break
+            try:
+                with written_whole(self.real / MARK_FILE) as part:
+                    part.write_text(json.dumps({"format": FORMAT}) + "\n", encoding="ascii")
+            except FileNotFoundError:
+                # a run that has just begun here took it for what a dead one left: nobody knows yet that this one is at work
+                if not left:
+                    raise
         for name in (RESULTS, FAILURES):
             (self.real / name).mkdir(exist_ok=True)
 
@@ -346,9 +358,9 @@ class Store:
                     yield {"video": name, "state": "gone", "file": str(path.relative_to(self.real))}
 
     def sweep(self, before_ns: int) -> int:
-        """Remove what was being written, before that time of the file system's clock, by those that were killed; how much."""
+        """Remove what was being written, before that time of the file system's clock, by those that were killed."""
         below = (path for folder in (RESULTS, FAILURES) for path in iter_files(self.real / folder))
-        return sum(remove_part(path, before_ns) for path in (*self.real.iterdir(), *below))
+        return sweep_parts((*self.real.iterdir(), *below), before_ns)
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -464,6 +476,24 @@ def _digest(record: JSONObject, card: JSONObject) -> str:
 
 def _sha256(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def sweep_parts(paths: Iterable[Path], before_ns: int) -> int:
+    """Remove those among files that were being written before that time; how many there were."""
+    return sum(_remove_part(path, before_ns) for path in paths)
+
+
+def _remove_part(path: Path, before_ns: int) -> bool:
+    if not (path.name.startswith(PART) and path.name.endswith(PART_ENDING)):
+        return False
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_mtime_ns >= before_ns:
+            return False
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _writable(name: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.feature_files import FeatureFolder
 from tal_run.extractors.feature_record import FeatureRecipe, FlowRecipe, is_record
-from tal_run.extractors.files import remove_part, written_whole
+from tal_run.extractors.files import written_whole
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.pipeline import batch
 from tal_run.pipeline.batch_locks import Run
@@ -42,6 +42,7 @@ from tal_run.pipeline.batch_store import (
     format_in,
     recipe_of,
     seen_of,
+    sweep_parts,
     told,
     write_manifest,
 )
@@ -201,8 +202,8 @@ class FeatureStore(Store):
         return [video.name for video in videos if self._line(video, recipe)[0]["state"] == "done"]
 
     def sweep(self, before_ns: int) -> int:
-        """Remove what was being written, before that time of the file system's clock, by those that were killed; how much."""
-        return sum(remove_part(path, before_ns) for path in iter_files(self.real))
+        """Remove what was being written, before that time of the file system's clock, by those that were killed."""
+        return sweep_parts(iter_files(self.real), before_ns)
 
 
 class FeatureJob(batch.Batch):

@@ -314,6 +314,8 @@ def check_writable(target: Path, *, inputs: Sequence[str] = ()) -> None:
             trial.write_bytes(b"\n")
         target.with_name(f".{os.getpid()}.tal-run-trial").unlink(missing_ok=True)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and target.parent.is_dir():
+            return  # written it was; another run that has just begun here took it for what a dead one left
         raise cannot_write(target, error) from error
 
 
