@@ -22,7 +22,6 @@ from tal_run.extractors.array_files import Array, shown
 from tal_run.extractors.feature_layouts import (
     OWN,
     PACKED,
-    PART,
     PER_VIDEO,
     STREAM_FILES,
     USUAL_DIMS,
@@ -35,7 +34,7 @@ from tal_run.extractors.feature_layouts import (
 from tal_run.extractors.feature_pack import Pack
 from tal_run.extractors.feature_record import ENDING, FeatureRecipe, FeatureRecord, RecordError, is_record, read_record, to_json
 from tal_run.extractors.features import FeatureError, Features, FeatureSequence
-from tal_run.extractors.files import written_whole
+from tal_run.extractors.files import PART, written_whole
 from tal_run.extractors.timegrid import Sampling, TimeGrid
 from tal_run.extractors.weights import sha256_of
 from tal_run.extractors.wire import printable

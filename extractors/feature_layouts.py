@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from tal_run.extractors.array_files import Array, ArrayFileError, names_in_npz, read_npy, read_npz, shown
 from tal_run.extractors.feature_record import ENDING, MAX_SECONDS, MIN_STEP_S, RecordError, read_record
 from tal_run.extractors.features import FeatureError, Features, joined
+from tal_run.extractors.files import PART
 from tal_run.extractors.names import choices
 from tal_run.extractors.timegrid import Sampling, TimeGrid
 
@@ -50,7 +51,6 @@ USUAL_DIMS = frozenset({256, 400, 480, 512, 768, 1024, 1408, 2048, 2304, 4096})
 # what video_features calls its networks' outputs
 STREAM_FILES = ("rgb", "flow", "r21d", "s3d", "clip", "resnet", "timm", "vggish", "features")
 FPS, TIMESTAMPS = "_fps.npy", "_timestamps_ms.npy"
-PART = ".tal-run-"  # how files begin that are being written
 
 Files = dict[str, Array | dict[str, Array]]  # ending of the name -> one array (.npy) or several (.npz)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import tempfile
+import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+PART, PART_ENDING = ".tal-run-", ".part"  # of the names of what is being written
 # answers of file systems that have no locks
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -28,14 +29,11 @@ def written_whole(target: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(target))
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(target))
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".tal-run-{_mark(target)}-", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    part = _new_part(target)
     try:
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
@@ -44,7 +42,7 @@ def written_whole(target: str | os.PathLike[str]) -> Iterator[Path]:
 def remove_parts(target: str | os.PathLike[str]) -> None:
     """Remove what processes that were killed had written of a file. For those who know that nobody else is writing it."""
     target = Path(os.path.realpath(target))
-    for part in target.parent.glob(f".tal-run-{_mark(target)}-*.part"):
+    for part in target.parent.glob(f"{PART}{_mark(target)}-*{PART_ENDING}"):
         with suppress(OSError):
             part.unlink()
 
@@ -96,7 +94,10 @@ def _mark(target: Path) -> str:
     return f"{zlib.crc32(os.fsencode(target.name)):08x}"
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _new_part(target: Path) -> Path:
+    """An empty file beside ``target``, such as other programs make them: mkstemp's may be read by nobody else."""
+    while True:
+        part = target.with_name(f"{PART}{_mark(target)}-{secrets.token_hex(6)}{PART_ENDING}")
+        with suppress(FileExistsError):
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            return part

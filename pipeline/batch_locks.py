@@ -255,10 +255,11 @@ class Run:
         now_ns = self.now_ns()
         if self.others():
             return None
-        for path in (*_inside(self._claims), *_inside(self._runs)):
-            is_mine = path == self._file or path in self._held
+        # a run whose file is there now has just begun: the dead ones are buried
+        nobodys = (path for path in _inside(self._runs) if not RUN_ID.fullmatch(path.name))
+        for path in (*_inside(self._claims), *nobodys):
             with suppress(FileNotFoundError):
-                if not is_mine and path.lstat().st_mtime_ns < now_ns:
+                if path not in self._held and path.lstat().st_mtime_ns < now_ns:
                     path.unlink()
         return now_ns
 

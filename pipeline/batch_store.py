@@ -38,7 +38,7 @@ from typing import Any, ClassVar, Literal, Self, TextIO
 
 from tal_run.extractors.array_files import opened
 from tal_run.extractors.errors import TalRunError
-from tal_run.extractors.files import written_whole
+from tal_run.extractors.files import PART, PART_ENDING, written_whole
 from tal_run.extractors.spreadsheets import as_cell
 from tal_run.extractors.wire import printable
 from tal_run.pipeline.batch_videos import FoundVideo, file_name, iter_files
@@ -48,7 +48,6 @@ FORMAT = "tal-run batch 1"
 RESULT, FAILURE, MANIFEST = f"{FORMAT} result", f"{FORMAT} failure", f"{FORMAT} manifest"
 RESULTS, FAILURES, LOCKS = "results", "failures", "locks"
 MARK_FILE, MANIFEST_FILE, TABLE_FILE = "batch.json", "manifest.jsonl", "detections.csv"
-PART, PART_ENDING = ".tal-run-", ".part"  # as ``extractors.files`` names what is being written
 MOST_BYTES = 1 << 28  # of a record: detections of weeks of video are less
 RACY_S = 2.0  # clocks of file systems are no coarser
 COLUMNS = ("video_id", "label", "start_s", "end_s", "score")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tal_run.extractors.errors import TalRunError
-from tal_run.extractors.files import written_whole
+from tal_run.extractors.files import PART, PART_ENDING, written_whole
 from tal_run.extractors.two_streams import FlowConfig
 from tal_run.extractors.video import VideoInfo, native_rate
 from tal_run.extractors.video_errors import VIDEO_ENDINGS
@@ -310,12 +311,11 @@ def check_writable(target: Path, *, inputs: Sequence[str] = ()) -> None:
     try:
         if target.exists() and not os.access(target, os.W_OK):
             raise OutputError(f"{target} is there and must not be overwritten (no permission): choose another name")
-        with written_whole(target.with_name(f".{os.getpid()}.tal-run-trial")) as trial:
-            trial.write_bytes(b"\n")
-        target.with_name(f".{os.getpid()}.tal-run-trial").unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent, prefix=PART, suffix=PART_ENDING) as trial:  # without a name
+            trial.write(b"\n")
+            trial.flush()
+            os.fsync(trial.fileno())
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and target.parent.is_dir():
-            return  # written it was; another run that has just begun here took it for what a dead one left
         raise cannot_write(target, error) from error
 
 

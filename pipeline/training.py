@@ -263,7 +263,7 @@ def _alone(target: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            alone = stack.enter_context(held_alone(target))
+            alone = stack.enter_context(held_alone(target)) and stack.enter_context(held_alone(training_file(target)))
         except OSError as error:
             raise cannot_write(target, error) from error
         if not alone:

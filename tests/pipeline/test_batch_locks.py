@@ -130,6 +130,22 @@ def test_a_dead_one_s_claims_are_free_wherever_its_burial_was_cut_off(locks: Pat
         assert [path.name for path in (locks / "runs").iterdir()] == [run.run_id]
 
 
+def test_a_run_that_begins_during_a_sweep_stays(locks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wrote its file before the sweep's time, and gave it its name after the sweep had looked for others."""
+    with Run(locks, recipe="r") as run:
+        newcomer = locks / "runs" / f"{7:020}-1-0123abcd"
+
+        def nobody_yet() -> list[batch_locks.OtherRun]:
+            newcomer.touch()
+            age(newcomer, 5)
+            return []
+
+        monkeypatch.setattr(run, "others", nobody_yet)
+        assert run.sweep() is not None
+        assert newcomer.exists()
+        newcomer.unlink()
+
+
 def test_a_run_on_another_machine_is_dead_when_its_lease_is_over(locks: Path, holder: Any) -> None:
     """Its lock cannot be seen from here, as it is of another kernel."""
     process = holder("a")
