@@ -86,7 +86,7 @@ starter: install ## Train the network that comes with tal-run anew, on made vide
 	OMP_WAIT_POLICY=PASSIVE MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
 		$(BIN)/python -m tal_run.pipeline.train_starter $(ARGS)
 
-starter-curves: install ## Train what reads the starter's scores over time, on made video (a quarter of an hour on two cores)
+starter-curves: install ## Train what reads the starter's scores over time, after `make starter` (a quarter of an hour on two cores)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tal_run.pipeline.train_curves $(ARGS)
 
 # nvcc (CUDA_HOME or PATH), a C++ compiler that it takes (CUDAHOSTCXX) and the GPU's architecture: 8.0 is an A100, 9.0 an H100.

@@ -38,6 +38,7 @@ CARD_NAME = "starter.json"
 SHA256 = "sha256"  # the card's entry of that
 CURVES_SUFFIX = "_curves.safetensors"  # behind the stem of the weights' name
 LENGTHS_S = "lengths_s"  # the card's entry of how long each action usually lasts
+CURVES_SHA256 = "curves_sha256"  # and of what reads the scores over time
 
 # What made video is drawn at (320 x 240), shrunk: people are mostly 24 to 76 pixels tall.
 CROP = (96, 128)
@@ -107,9 +108,11 @@ class Starter:
             raise WeightsError(f"the weights give {weights.network.config.feature_dim} features, not {self.feature_dim}")
         self.labels = weights.labels
         self.recipe = weights.recipe
-        self.lengths_s: Mapping[str, float] = _packaged_lengths() if path is None else read_lengths(path)
-        # what reads its scores over time, where there is such a network beside the weights
-        self.curves_file = curves_beside(Path(__file__).parent / "data" / WEIGHTS_NAME if path is None else Path(path))
+        file = Path(__file__).parent / "data" / WEIGHTS_NAME if path is None else Path(path)
+        card = read_card(file)
+        self.lengths_s: Mapping[str, float] = lengths_in(card, file)
+        # what reads its scores over time, where there is such a network beside the weights, and the sha256 it must have
+        self.curves_file, self.curves_sha256 = curves_beside(file), card.get(CURVES_SHA256)
         self.weights: Mapping[str, str] = {WEIGHTS_NAME: weights.sha256}
         try:
             self._network = weights.network.to(options.device)
@@ -226,22 +229,40 @@ def write_card(weights: str | os.PathLike[str], card: Mapping[str, Any]) -> dict
     return whole
 
 
-def read_lengths(weights: str | os.PathLike[str]) -> dict[str, float]:
-    """How many seconds an instance of each action usually lasts, by the card beside a file of weights; empty without one.
+def read_card(weights: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the card beside a file of weights says; nothing without one.
 
     Raises:
-        WeightsError: the card says something else.
+        WeightsError: it is no card.
     """
     path = Path(weights).with_suffix(".json")
     try:
-        lengths_s = json.loads(path.read_text(encoding="utf-8")).get(LENGTHS_S, {})
-        if not all(type(length_s) in (int, float) and 0 < length_s < float("inf") for length_s in lengths_s.values()):
-            raise ValueError("a length is no number of seconds")
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(card, dict):
+            raise TypeError("no table of entries")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(
-            f"{path} does not say how long actions last ({printable(error)}): make it anew with `make starter`, or remove it"
+            f"{path} is no card of weights ({printable(error)}): make it anew with `make starter`, or remove it"
+        ) from error
+    return card
+
+
+def lengths_in(card: Mapping[str, Any], weights: str | os.PathLike[str]) -> dict[str, float]:
+    """How many seconds an instance of each action usually lasts, by the card of those weights; empty if it does not say.
+
+    Raises:
+        WeightsError: it says something else.
+    """
+    lengths_s = card.get(LENGTHS_S, {})
+    try:
+        if not all(type(length_s) in (int, float) and 0 < length_s < float("inf") for length_s in lengths_s.values()):
+            raise ValueError("a length is no number of seconds")
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"{Path(weights).with_suffix('.json')} does not say how long actions last ({printable(error)}): "
+            "make it anew with `make starter`, or remove it"
         ) from error
     return {str(label): float(length_s) for label, length_s in lengths_s.items()}
 
@@ -249,11 +270,6 @@ def read_lengths(weights: str | os.PathLike[str]) -> dict[str, float]:
 def curves_beside(weights: Path) -> Path:
     """Where the network lies that reads the curves of what these weights give (``models/curves.py``), if there is one."""
     return weights.with_name(f"{weights.stem}{CURVES_SUFFIX}")
-
-
-def _packaged_lengths() -> dict[str, float]:
-    with resources.as_file(resources.files("tal_run.extractors") / "data") as data:
-        return read_lengths(Path(data) / WEIGHTS_NAME)
 
 
 def _labels(names: Any) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ Notation: L_k typical length of class k in seconds; s = L_k / per_length the ste
   Only an embedding of a few numbers belongs to the class.
 - *Logits, no features*: the features of some hundred videos are learnt by heart (loss 0.02 instead of 0.36 after 1,200 steps).
   That logits are other ones in other video is imitated in training by noise (``CurveTraining``).
-- *Before and behind the video* nothing is likely: logits of ``NOTHING`` there, in training, too.
+- *Before and behind the video*, and where nobody watched it, nothing is likely: logits of ``NOTHING``, in training, too.
+- *Bouts of any length*: no point sees both ends of what lasts longer than 3 L_k, and a minute of waving comes in pieces. A long
+  piece therefore reaches as far as the class stays likely, if that is far, and swallows the others there (``CurveConfig``).
 """
 
 from __future__ import annotations
@@ -58,15 +60,22 @@ class CurveConfig:
         min_score: leave out what scores lower. Of 0.4, 0.45 ... 0.7, on made video of the stadium look, seeds 1, 3 and 11, the
             highest that finds within 2 % of the most.
         nms_tiou: of two segments of one class that overlap by more than this, the weaker is dropped.
+        long: a segment of so many typical lengths is taken for a piece of something longer, where the class stays likely for
+            a third as long again; and ...
+        likely: ... that is, with this probability. In those 180 videos neither changes a figure.
     """
 
     min_score: float = 0.6
     nms_tiou: float = 0.0
+    long: float = 1.5
+    likely: float = 0.5
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not 0 <= value <= 1:
+            if not 0 <= value <= 1 and name != "long":
                 raise ValueError(f"{name.replace('_', '-')} must lie in 0..1, got {value:g}")
+        if not self.long >= 0:
+            raise ValueError(f"long must be a number of lengths, got {self.long:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +202,41 @@ class CurveReader:
         possible = np.flatnonzero((scores >= config.min_score) & (segments[:, 1] > segments[:, 0]))
         best = possible[np.argsort(-scores[possible], kind="stable")][:MOST_POINTS]
         kept = best[nms(segments[best], scores[best], tiou_threshold=config.nms_tiou)]
-        return segments[kept], scores[kept]
+        own = np.asarray(logits, np.float64)[:, index]
+        return _grown(segments[kept], scores[kept], own, grid, long_s=config.long * length_s, likely=config.likely)
+
+
+def _grown(
+    segments: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    own: NDArray[np.float64],
+    grid: TimeGrid,
+    *,
+    long_s: float,
+    likely: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Segments [N, 2] and scores [N], the pieces of long bouts as one, by the class's own logits [T]; see the module."""
+    places = np.arange(grid.count)
+    is_likely = 1 / (1 + np.exp(-own)) >= likely
+    first = np.maximum.accumulate(np.where(is_likely, -1, places)) + 1  # of the likely windows about each
+    last = np.minimum.accumulate(np.where(is_likely, grid.count, places)[::-1])[::-1] - 1
+    whole, best, swallowed = segments.copy(), scores.copy(), np.zeros(len(scores), bool)
+    for piece in np.flatnonzero(np.ptp(segments, axis=1) >= long_s):
+        start, end = grid.index_at(segments[piece])
+        start_s, end_s = grid.edges_s[first[start]], grid.edges_s[last[end] + 1]
+        if whole[piece, 0] - start_s > long_s / 3:
+            whole[piece, 0] = start_s
+        if end_s - whole[piece, 1] > long_s / 3:
+            whole[piece, 1] = end_s
+        if swallowed[piece] or (whole[piece] == segments[piece]).all():
+            continue
+        common_s = np.minimum(segments[:, 1], whole[piece, 1]) - np.maximum(segments[:, 0], whole[piece, 0])
+        inside = common_s > np.ptp(segments, axis=1) / 2
+        best[piece] = scores[inside].max()
+        inside[piece] = False
+        swallowed |= inside
+    order = np.flatnonzero(~swallowed)[np.argsort(-best[~swallowed], kind="stable")]
+    return whole[order], best[order]
 
 
 def curves_of(logits: ArrayLike, index: int) -> NDArray[np.float32]:
@@ -204,9 +247,11 @@ def curves_of(logits: ArrayLike, index: int) -> NDArray[np.float32]:
 
 
 def curves_at(times_s: NDArray[np.float64], curves: NDArray[np.float32], grid: TimeGrid) -> NDArray[np.float32]:
-    """Curves [C, T] at other times [n]: straight lines between the windows' middles, ``NOTHING`` outside the video."""
+    """Curves [C, T] at other times [n]: straight lines between the windows' middles, ``NOTHING`` where nobody watched."""
     found = np.stack([np.interp(times_s, grid.centers_s, curve) for curve in curves])
-    found[:, (times_s < 0) | (times_s > grid.duration_s)] = NOTHING
+    reach_s = grid.window_s / 2 + grid.step_s  # of the first window and the last one, where the video goes on without them
+    first_s, last_s = max(0.0, grid.centers_s[0] - reach_s), min(grid.duration_s, grid.centers_s[-1] + reach_s)
+    found[:, (times_s < first_s) | (times_s > last_s)] = NOTHING
     return found.astype(np.float32)
 
 
@@ -401,8 +446,12 @@ def write_curves(
         part.write_bytes(save(tensors, {FORMAT: json.dumps(card)}))
 
 
-def read_curves(path: str | os.PathLike[str]) -> CurveReader:
+def read_curves(path: str | os.PathLike[str], *, sha256: str | None = None) -> CurveReader:
     """The network in a file that ``write_curves`` wrote.
+
+    Args:
+        path: the file.
+        sha256: what its bytes must have, if that is known.
 
     Raises:
         WeightsError: the file is missing, damaged or of another kind.
@@ -411,6 +460,9 @@ def read_curves(path: str | os.PathLike[str]) -> CurveReader:
 
     shown = os.fspath(path)
     try:
+        found_sha256 = sha256_of(Path(path))
+        if sha256 not in (None, found_sha256):
+            raise ValueError("its sha256 is not the one in the card beside it")
         with safe_open(shown, framework="np") as file:
             metadata = file.metadata() or {}
             if FORMAT not in metadata:
@@ -422,7 +474,7 @@ def read_curves(path: str | os.PathLike[str]) -> CurveReader:
             raise ValueError("no action lasts so long")
         network = CurveNetwork(CurveSize(**card["size"]))
         network.load_state_dict(state)
-        if network.size.classes != len(lengths_s) or not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        if network.size.classes != len(lengths_s) or not all(bool(w.isfinite().all()) for w in network.parameters()):
             raise ValueError("classes without a length, or weights that are no finite numbers")
         backbone = str(card["backbone"])
     except OSError as error:
@@ -434,5 +486,5 @@ def read_curves(path: str | os.PathLike[str]) -> CurveReader:
         labels=tuple(lengths_s),
         lengths_s=lengths_s,
         backbone=backbone,
-        sha256=sha256_of(Path(path)),
+        sha256=found_sha256,
     )

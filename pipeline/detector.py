@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tal_run.extractors import create_backbone
 from tal_run.extractors.backbone import BackboneOptions, WindowConfig
 from tal_run.extractors.errors import TalRunError
-from tal_run.extractors.features import Features, FeatureSequence, extract
+from tal_run.extractors.features import FeatureError, Features, FeatureSequence, extract
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.names import choices
 from tal_run.extractors.registry import DEFAULT_BACKBONE, EXTRACTORS, stronger
@@ -35,6 +35,7 @@ from tal_run.models.thresholds import first_stage_classes
 from tal_run.pipeline.query import QueryConfig, QueryMatch, match_query
 
 if TYPE_CHECKING:
+    from tal_run.extractors.backbone import Backbone
     from tal_run.models.curves import CurveReader
     from tal_run.pipeline.query import Vectors
 
@@ -66,7 +67,8 @@ class DetectConfig:
         options: how the backbone computes.
         flow: how motion is computed for a backbone that looks at it; None: as ``extract`` does.
         localization: thresholds of ActionBytes; None: those that fit the backbone (``LOCALIZATION``).
-        min_score: leave out what scores lower; None: as the head has it.
+        min_score: leave out what scores lower; None: as the head has it. What reads curves applies its own to each class's
+            score by itself, before a query's affinity to the class lowers it.
         query: how words are matched to classes.
         top_classes: without a query, report at most so many classes of a video, the best first; None: all.
     """
@@ -85,6 +87,8 @@ class DetectConfig:
     def __post_init__(self) -> None:
         if self.head not in (known := (AUTO_HEAD, CURVES, *LOCALIZERS)):
             raise TalRunError(f"there is no head {self.head!r}: {choices(self.head, known)}")
+        if self.head == CURVES and self.localization is not None:
+            raise TalRunError(f"the head {CURVES!r} takes none of ActionBytes' thresholds: leave out one of them")
         if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise ValueError(f"min-score must lie in 0..1, got {self.min_score:g}")
         if self.top_classes is not None and self.top_classes < 1:
@@ -134,6 +138,7 @@ class Detector:
 
     Args:
         config: what to use and how.
+        backbone: the network, if there is one already; None: the one that ``config`` names.
         vectors: word vectors for queries that name no class, or a function that loads them; None: those of tal-run.
         hook: told of downloads.
 
@@ -141,15 +146,23 @@ class Detector:
         BackboneError, WeightsError: the backbone cannot be had.
     """
 
-    def __init__(self, config: DetectConfig | None = None, *, vectors: Vectors = None, hook: Hook = ignore_progress) -> None:
+    def __init__(
+        self,
+        config: DetectConfig | None = None,
+        *,
+        backbone: Backbone | None = None,
+        vectors: Vectors = None,
+        hook: Hook = ignore_progress,
+    ) -> None:
         self.config = config or DetectConfig()
-        self.backbone = create_backbone(self.config.backbone, options=self.config.options, hook=hook)
+        self.backbone = backbone or create_backbone(self.config.backbone, options=self.config.options, hook=hook)
         if not self.backbone.labels:
             raise NothingMatchesError(
                 f"{self.backbone.name} gives features without names ({self.backbone.knows}): it serves "
                 "`tal-run features`; choose another --backbone to detect"
             )
         self.localization = self.config.localization or localization_for(self.backbone.name)
+        self._notes: tuple[str, ...] = ()
         self.reader = self._reader()
         usual = self.localization if self.reader is None else self.reader.config
         self.threshold = usual.min_score if self.config.min_score is None else self.config.min_score
@@ -158,16 +171,26 @@ class Detector:
     def _reader(self) -> CurveReader | None:
         """What reads the curves of the backbone, if it is asked for and there is one."""
         wanted, head = getattr(self.backbone, "curves_file", None), self.config.head
+        usual, windows = self.backbone.default_windows, self.windows
         if head not in (AUTO_HEAD, CURVES) or (head == AUTO_HEAD and self.config.localization is not None):
             return None
-        if wanted is not None and wanted.is_file():
+        if wanted is None:
+            why = f"{self.backbone.name} brings no network that reads its scores"
+        elif not wanted.is_file():
+            why = f"{wanted.name}, which would read its scores, is not beside {self.backbone.name}'s weights"
+        elif (usual.fps, usual.window_frames) != (windows.fps, windows.window_frames):  # however far apart they are
+            why = f"{wanted.name} has only learnt from windows of {usual.window_frames} frames at {usual.rate:g} a second"
+        else:
             from tal_run.models.curves import read_curves
 
-            reader = read_curves(wanted)
+            reader = read_curves(wanted, sha256=getattr(self.backbone, "curves_sha256", None))
             if reader.labels == self.backbone.labels and reader.backbone in self.backbone.weights.values():
                 return reader
+            why = f"{wanted.name} has learnt from other weights of {self.backbone.name}: `make starter-curves` makes it anew"
         if head == CURVES:
-            raise TalRunError(f"{self.backbone.name} brings no network that reads its curves: leave out the head {CURVES!r}")
+            raise TalRunError(f"{why}: leave out the head {CURVES!r}")
+        if wanted is not None:
+            self._notes = (f"{why}; thresholds find the actions, less well",)
         return None
 
     @property
@@ -184,7 +207,7 @@ class Detector:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what a reader of its results should know."""
-        return ()
+        return self._notes
 
     @property
     def head_card(self) -> dict[str, Any]:
@@ -271,7 +294,11 @@ class Detector:
         )
 
     def find(self, features: Features, matches: Sequence[QueryMatch] = ()) -> list[Detection]:
-        """Actions in a watched video, best first: those asked for or, without a query, the video's best classes."""
+        """Actions in a watched video, best first: those asked for or, without a query, the video's best classes.
+
+        Raises:
+            FeatureError: there are no class scores, or they are not this backbone's.
+        """
         found = self._find_queries(features, matches) if matches else self._find_best_classes(features)
         return best_first(found)
 
@@ -289,14 +316,17 @@ class Detector:
         ]
 
     def _best_of_classes(self, features: Features, match: QueryMatch) -> list[Detection]:
-        """What is found of each class of a query, its score times its affinity; of what overlaps, the best."""
+        """What is found of each class of a query, its score times its affinity; of what overlaps, the best.
+
+        The network's threshold is for classes: a query in other words than theirs is not to find less for it.
+        """
         assert self.reader is not None
         found = [
             replace(each, label=match.query, score=kind.affinity * each.score)
             for kind in match.classes
             for each in self._read(features, kind.index)
         ]
-        found = [each for each in best_first(found) if each.score >= self.threshold]
+        found = [each for each in best_first(found) if each.score >= (self.config.min_score or 0.0)]
         segments = np.array([(each.start_s, each.end_s) for each in found]).reshape(-1, 2)
         kept = nms(segments, [each.score for each in found], tiou_threshold=self.reader.config.nms_tiou)
         return [found[index] for index in kept]
@@ -304,6 +334,12 @@ class Detector:
     def _read(self, features: Features, index: int) -> list[Detection]:
         """Detections of one class by what reads the backbone's curves."""
         assert self.reader is not None
+        made_by = features.record.recipe.weights.values() if features.record else (self.reader.backbone,)
+        if features.labels != self.reader.labels or self.reader.backbone not in made_by:
+            raise FeatureError(
+                f"these scores are not those of {self.backbone.name} with the weights that are here: compute the features "
+                "anew, or take the head 'actionbytes'"
+            )
         config = replace(self.reader.config, min_score=self.threshold)
         segments, scores = self.reader.localize(features.known_logits(), features.grid, index, config=config)
         return [

@@ -23,9 +23,11 @@ import numpy as np
 
 from tal_run.eval.annotations import VideoTruth
 from tal_run.eval.synthetic import fingerprint, synthesize
+from tal_run.eval.synthetic_plan import plan_video
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import Features, extract
-from tal_run.extractors.starter import Starter, curves_beside, read_lengths
+from tal_run.extractors.starter import CURVES_SHA256, Starter, curves_beside, read_card, write_card
+from tal_run.extractors.weights import sha256_of
 from tal_run.models.curves import CurveSize, CurveTraining, TimedCurves, train_curves, write_curves
 from tal_run.pipeline.train_starter import CLIPS_FOLDER, LOOK, PACKAGED, SEED, TELL_EVERY_S
 
@@ -66,13 +68,18 @@ def watch_all(videos: Sequence[tuple[Path, VideoTruth]], *, weights: Path) -> li
 
 
 def run(weights: Path, *, data: Path, look: str, count: int, seed: int, config: CurveTraining) -> Path:
-    """Make the data, train, and write the network beside the starter's ``weights``; the path of what was written."""
+    """Make the data, train, and write the network beside the starter's ``weights``, its sha256 into their card; its path."""
     began_s = time.monotonic()
-    starter, lengths_s = Starter(path=weights), read_lengths(weights)
+    starter = Starter(path=weights)
+    lengths_s = starter.lengths_s
     if missing := [label for label in starter.labels if label not in lengths_s]:
         raise TalRunError(
             f"{weights.with_suffix('.json')} does not say how long {missing[0]!r} lasts: make it anew with `make starter`"
         )
+    planned = (plan_video(look=look, seed=seed, index=index).truth for index in range(count))
+    shown = {instance.label for truth in planned for instance in truth.instances}
+    if absent := [label for label in starter.labels if label not in shown]:
+        raise TalRunError(f"of {count} videos none shows {absent[0]!r}: give more --videos")
     (sha256,) = starter.weights.values()
     truth = synthesize(data / f"{look}_untrimmed", videos=count, seed=seed, look=look, workers=os.cpu_count() or 1)
     folder = data / f"{look}_untrimmed"
@@ -88,6 +95,7 @@ def run(weights: Path, *, data: Path, look: str, count: int, seed: int, config: 
     out = curves_beside(weights)
     lengths = dict(zip(starter.labels, typical_s, strict=True))
     write_curves(out, network, lengths_s=lengths, backbone=sha256, recipe=recipe)
+    write_card(weights, {**read_card(weights), CURVES_SHA256: sha256_of(out)})
     logger.info("%s: %.0f kB after %.0f s", out, out.stat().st_size / 1e3, time.monotonic() - began_s)
     return out
 

@@ -75,6 +75,11 @@ class TrainedDetector(Detector):
         self.trained = replace(trained, network=trained.network.to(options.device))
 
     @property
+    def head(self) -> str:
+        """The method's name (``HEADS``)."""
+        return self.trained.head.name
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what a reader of its results should know."""
         done, whole = self.trained.recipe.get("iterations_done"), self.trained.config.iterations

@@ -70,9 +70,9 @@ def main() -> None:
         print("among these are videos that thresholds were chosen on: take the figures for no test")
     with tempfile.TemporaryDirectory() as scratch:
         for look in options.look or LOOKS:
-            detector = Detector(DetectConfig(backbone="starter", head=options.head))
-            if options.weights:
-                detector.backbone = Starter(path=options.weights)
+            detector = Detector(
+                DetectConfig(backbone="starter", head=options.head), backbone=Starter(path=options.weights or None)
+            )
             videos: list[VideoTruth] = []
             watched: dict[str, FeatureSequence] = {}
             took_s = 0.0

@@ -29,6 +29,7 @@ from tal_run.models.curves import (  # noqa: E402
     CurveTraining,
     Reading,
     TimedCurves,
+    _crop,
     curve_loss,
     curves_at,
     curves_of,
@@ -77,6 +78,12 @@ class TestCurves:
         grid = grid_of(3, step_s=1.0)  # middles at 0.5, 1.5, 2.5
         found = curves_at(np.array([-0.1, 0.2, 0.5, 1.0, 2.5, 2.9, 3.1]), np.array([[0, 2, 4]], np.float32), grid)
         assert found[0].tolist() == [NOTHING, 0, 0, 1, 4, 4, NOTHING]
+
+    def test_where_nobody_watched_is_nothing_either(self) -> None:
+        """Of a minute, three seconds were decoded; windows of 2 s that lie 1 s apart."""
+        grid = TimeGrid(step_s=1.0, window_s=2.0, count=3, duration_s=60.0, start_s=10.0)  # middles at 11, 12, 13
+        found = curves_at(np.array([0.5, 8.9, 9.1, 11.0, 13.0, 14.9, 15.1, 59.0]), np.array([[0, 2, 4]], np.float32), grid)
+        assert found[0].tolist() == [NOTHING, NOTHING, 0, 0, 4, 4, NOTHING, NOTHING]
 
 
 class TestLocalization:
@@ -133,7 +140,47 @@ class TestLocalization:
     @pytest.mark.parametrize("count", [1, 2, 3])
     def test_a_video_of_a_window_or_two_is_read(self, count: int) -> None:
         segments, scores = reader(random_network()).localize(np.zeros((count, 2), np.float32), grid_of(count), 1, config=ALL)
-        assert segments.shape == (len(scores), 2)
+        assert 1 <= len(scores) <= max(1, round(count * 0.4 / (6.0 / SIZE.per_length)))
+        assert segments.min() >= 0
+        assert segments.max() <= count * 0.4 + 1e-9
+
+
+class TestBouts:
+    """What lasts longer than the network sees, read by the one that comes with tal-run."""
+
+    STEP_S = 0.375
+
+    def find(self, label: str, spans: list[tuple[float, float]], *, length_s: float = 100.0, **config: float) -> Any:
+        found = read_curves(Starter().curves_file)
+        grid = TimeGrid(step_s=self.STEP_S, window_s=2.0, count=int(length_s / self.STEP_S), duration_s=length_s, start_s=-0.8)
+        rng = np.random.default_rng(0)
+        logits = rng.normal(-5, 0.8, (grid.count, len(found.labels)))
+        index = found.labels.index(label)
+        for start_s, end_s in spans:
+            inside = (grid.centers_s > start_s) & (grid.centers_s < end_s)
+            logits[inside, index] = rng.normal(5, 1, inside.sum())
+        return found.localize(logits, grid, index, config=CurveConfig(**config))
+
+    @pytest.mark.parametrize("length_s", [3, 10, 20, 60])
+    @pytest.mark.parametrize("label", ["waving", "jumping jacks", "squat", "punching"])
+    def test_a_bout_is_one_however_long_it_lasts(self, label: str, length_s: float) -> None:
+        (segment, *more), scores = self.find(label, [(20.0, 20.0 + length_s)])
+        assert not more
+        assert scores[0] > 0.9
+        assert tiou([segment], [[20.0, 20.0 + length_s]]).item() > 0.75
+
+    def test_a_network_alone_finds_pieces(self) -> None:
+        assert len(self.find("waving", [(20.0, 80.0)], long=100.0)[0]) > 3
+
+    def test_what_is_short_stays_apart(self) -> None:
+        """Kicks so close to one another that the score hardly falls between them."""
+        segments, _ = self.find("soccer kick", [(start_s, start_s + 1.6) for start_s in (10.0, 13.0, 16.0)])
+        assert len(segments) == 3
+        assert (np.ptp(segments, axis=1) < 3.5).all()
+
+    def test_a_pause_divides(self) -> None:
+        segments, _ = self.find("waving", [(10.0, 25.0), (32.0, 50.0)])
+        assert np.sort(segments, axis=0) == pytest.approx(np.array([[10.0, 25.0], [32.0, 50.0]]), abs=1.1)
 
 
 class TestLearning:
@@ -146,6 +193,41 @@ class TestLearning:
         one = torch.ones(1, 1)
         crops = Crops(torch.zeros(1, 4, 1), torch.tensor([0]), one, one, torch.tensor([[[true_before], [true_behind]]]))
         assert curve_loss(read, crops).item() == pytest.approx(1 - tiou([of_found], [of_truth]).item(), abs=1e-4)
+
+    def test_the_loss_of_the_middles_is_focal_cross_entropy(self) -> None:
+        """Of two points, one is a middle with probability 0.2, the other one is none with 0.6; a third does not count."""
+        chances = torch.tensor([[0.2, 0.4, 0.9]])
+        ends = torch.full((1, 2, 3), 1.0)
+        is_middle, counts = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+        crops = Crops(torch.zeros(1, 4, 3), torch.tensor([0]), is_middle, counts, ends)
+        expected = -0.8 * np.log(0.2) - 0.4 * np.log(0.6)
+        assert curve_loss(Reading(torch.logit(chances), ends), crops).item() == pytest.approx(expected, rel=1e-5)
+
+    def test_a_crop_asks_for_middles_and_not_where_nobody_could_tell(self) -> None:
+        """Steps of 0.2 s: a kick from 2.0 to 4.0, a stretch from 5.0 to 6.0 that is ambiguous, the video's end at 7.0."""
+        grid = TimeGrid(step_s=0.2, window_s=0.2, count=35, duration_s=7.0)
+        logits = np.random.default_rng(0).normal(size=(35, 2)).astype(np.float32)
+        video = TimedCurves(
+            logits=logits,
+            grid=grid,
+            segments=np.array([[2.0, 4.0], [0.0, 7.0]]),
+            classes=np.array([0, 1]),
+            ambiguous=np.array([[5.0, 6.0]]),
+        )
+        exact = CurveTraining(points=40, tempo=0.0, gain=(1.0, 1.0), shift=0.0, noise=0.0, middle=0.3)
+        rng = np.random.default_rng(0)
+        seen, index, middles, counted, ends = _crop(video, 0, curves_of(logits, 0), 0.2, rng=rng, size=SIZE, config=exact)
+        times_s = (np.arange(40) + 0.5) * 0.2
+        inside = times_s < 7.0
+        np.testing.assert_allclose(seen[:, SIZE.reach : -SIZE.reach][:, inside], curves_of(logits, 0), atol=1e-5)
+        assert (seen[:, : SIZE.reach] == NOTHING).all()
+        assert int(index) == 0
+        near = np.abs(times_s - 3.0) <= 0.6
+        assert middles.tolist() == near.tolist()
+        asked = inside & ~((times_s > 5.0) & (times_s < 6.0)) & (near | (times_s < 2.0) | (times_s > 4.0))
+        assert counted.tolist() == asked.tolist()
+        np.testing.assert_allclose(ends[:, near] * OFFSET_UNIT * 0.2, [times_s[near] - 2.0, 4.0 - times_s[near]], atol=1e-5)
+        assert not ends[:, ~near].any()
 
     def test_it_learns_that_an_action_begins_before_its_scores_do(self) -> None:
         """Kicks whose run-up of 1 s the backbone does not see; a threshold would find the half of each."""
@@ -254,17 +336,42 @@ class TestFiles:
         with pytest.raises(WeightsError, match="finite"):
             read_curves(tmp_path / "c.safetensors")
 
+    def test_numbers_that_no_float32_holds_are_a_sentence(self, tmp_path: Path) -> None:
+        from safetensors.numpy import load, save
+
+        self.written(tmp_path / "c.safetensors")
+        content = (tmp_path / "c.safetensors").read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        tensors = {name: tensor.astype(np.float64) for name, tensor in load(content).items()}
+        tensors["ends.bias"][0] = 1e300
+        (tmp_path / "c.safetensors").write_bytes(save(tensors, {FORMAT: header["__metadata__"][FORMAT]}))
+        with pytest.raises(WeightsError, match="finite"):
+            read_curves(tmp_path / "c.safetensors")
+
+    def test_other_bytes_than_the_card_knows_are_a_sentence(self, tmp_path: Path) -> None:
+        self.written(tmp_path / "c.safetensors")
+        known = read_curves(tmp_path / "c.safetensors").sha256
+        assert read_curves(tmp_path / "c.safetensors", sha256=known).sha256 == known
+        content = bytearray((tmp_path / "c.safetensors").read_bytes())
+        content[-3] ^= 1  # a weight that is a little different
+        (tmp_path / "c.safetensors").write_bytes(content)
+        with pytest.raises(WeightsError, match="its sha256 is not the one"):
+            read_curves(tmp_path / "c.safetensors", sha256=known)
+
     def test_what_comes_with_tal_run_reads_the_starter_that_comes_with_it(self) -> None:
         starter = Starter()
-        found = read_curves(starter.curves_file)
+        found = read_curves(starter.curves_file, sha256=starter.curves_sha256)
         assert found.labels == starter.labels
+        assert found.sha256 == starter.curves_sha256
         assert [found.backbone] == list(starter.weights.values())
         assert dict(found.lengths_s) == dict(starter.lengths_s)
         assert curves_beside(Path("a/b.safetensors")) == Path("a/b_curves.safetensors")
         assert starter.curves_file.stat().st_size < 100_000
 
 
-@pytest.mark.parametrize("change", [{"min_score": -0.1}, {"min_score": 2.0}, {"nms_tiou": 1.1}])
+@pytest.mark.parametrize(
+    "change", [{"min_score": -0.1}, {"min_score": 2.0}, {"nms_tiou": 1.1}, {"likely": -1}, {"long": -1}, {"long": float("nan")}]
+)
 def test_thresholds_have_limits(change: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"must (lie in 0\.\.1|be a number of lengths)"):
         replace(CurveConfig(), **change)

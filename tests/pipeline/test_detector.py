@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from tal_run.extractors.backbone import WindowConfig
 from tal_run.extractors.errors import TalRunError
+from tal_run.extractors.features import FeatureError
 from tal_run.extractors.video import VideoError
 from tal_run.models import LOCALIZERS
 from tal_run.models.actionbytes import ActionBytesConfig
@@ -170,7 +172,9 @@ def test_nothing_at_all_to_look_for_is_an_error(colours: str) -> None:
         Detector(DetectConfig(backbone=colours)).match(["quarterly earnings report"])
 
 
-@pytest.mark.parametrize("wrong", [{"head": "scnnn"}, {"top_classes": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"head": "scnnn"}, {"top_classes": 0}, {"head": "curves", "localization": ActionBytesConfig()}]
+)
 def test_impossible_configurations_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(TalRunError):
         DetectConfig(**wrong)
@@ -218,8 +222,10 @@ class TestCurves:
 
         found = read_curves(read)
         write_curves(read, found.network, lengths_s=found.lengths_s, backbone="others", recipe={})
-        assert Detector(DetectConfig(backbone=colours)).reader is None
-        with pytest.raises(TalRunError, match="brings no network that reads its curves"):
+        detector = Detector(DetectConfig(backbone=colours))
+        assert detector.reader is None
+        assert "has learnt from other weights" in detector.notes[0]
+        with pytest.raises(TalRunError, match=r"has learnt from other weights of colours: .* leave out the head 'curves'"):
             Detector(DetectConfig(backbone=colours, head="curves"))
 
     def test_a_damaged_one_is_said(self, colours: str, read: Path) -> None:
@@ -234,17 +240,59 @@ class TestCurves:
         of_first = detector.find(features, detector.match([first]))
         both = QueryMatch(
             "a duel",
-            (ClassAffinity(first, 0, 0.5), ClassAffinity(second, 1, 0.0)),
+            (ClassAffinity(first, 0, 0.9), ClassAffinity(second, 1, 0.5)),
             exact=False,
             unknown_words=(),
             nearest=(),
         )
         found = detector.find(features, [both])
         assert {each.label for each in found} == {"a duel"}
-        assert found[0].score == pytest.approx(0.5 * of_first[0].score)
-        assert (found[0].start_s, found[0].end_s) == (of_first[0].start_s, of_first[0].end_s)
+        of_second = detector.find(features, detector.match([second]))
+        likely = {(each.start_s, each.end_s): 0.9 * each.score for each in of_first}
+        likely |= {(each.start_s, each.end_s): 0.5 * each.score for each in of_second}
+        assert found[0].score == pytest.approx(max(likely.values()))
+        assert all(each.score == pytest.approx(likely[each.start_s, each.end_s]) for each in found)
         spans = sorted((each.start_s, each.end_s) for each in found)
         assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+    def test_the_network_s_threshold_is_for_classes_and_the_user_s_for_what_is_shown(
+        self, colours: str, read: Path, make_video: Any
+    ) -> None:
+        """A query that a class half stands in for finds what the class does, unless scores so low are not wanted."""
+        detector = Detector(DetectConfig(backbone=colours))
+        features, first = detector.watch(make_video("a.mp4", GREY_RED_GREY)), detector.backbone.labels[0]
+        (by_name, *_) = detector.find(features, detector.match([first]))
+        assert by_name.score > detector.threshold > 0.5
+        half = QueryMatch("half", (ClassAffinity(first, 0, 0.5),), exact=False, unknown_words=(), nearest=())
+        (in_words, *_) = detector.find(features, [half])
+        assert in_words == replace(by_name, label="half", score=0.5 * by_name.score)
+        wanted = Detector(DetectConfig(backbone=colours, min_score=0.6))
+        assert wanted.find(features, [half]) == []
+        assert wanted.find(features, wanted.match([first]))
+
+    def test_features_of_others_are_refused(self, colours: str, read: Path, make_video: Any) -> None:
+        detector = Detector(DetectConfig(backbone=colours))
+        features = detector.watch(make_video("a.mp4", GREY_RED_GREY))
+        with pytest.raises(FeatureError, match="compute the features anew"):
+            detector.find(replace(features, labels=tuple(reversed(features.labels))))
+        made_by = SimpleNamespace(recipe=SimpleNamespace(weights={"colours.safetensors": "of others"}))
+        with pytest.raises(FeatureError, match="compute the features anew"):
+            detector.find(replace(features, record=made_by))
+        made_by.recipe.weights = detector.backbone.weights
+        assert detector.find(replace(features, record=made_by)) == detector.find(features)
+
+    def test_that_it_cannot_be_asked_is_said(self, colours: str, read: Path) -> None:
+        usual = Detector(DetectConfig(backbone=colours))
+        assert usual.notes == ()
+        other = replace(usual.windows, window_frames=usual.windows.window_frames + 1)
+        detector = Detector(DetectConfig(backbone=colours, windows=other))
+        assert detector.reader is None
+        assert "has only learnt from windows of" in detector.notes[0]
+        finer = replace(usual.windows, stride_frames=1)
+        assert Detector(DetectConfig(backbone=colours, windows=finer)).head == "curves"
+        read.unlink()
+        assert "is not beside colours's weights" in Detector(DetectConfig(backbone=colours)).notes[0]
+        assert Detector(DetectConfig(backbone=colours, head="actionbytes")).notes == ()
 
     def test_scores_below_the_threshold_are_left_out(self, colours: str, read: Path, make_video: Any) -> None:
         path = make_video("a.mp4", GREY_RED_GREY)
