@@ -8,6 +8,8 @@ stretch with tIoU >= 0.5; AP at that overlap; and of the queries for actions tha
 anything. The seeds of training (``train_starter.SEED``) and of choosing thresholds (``CALIBRATION_SEEDS``, of the look learnt
 from) are others. Stretches that nobody could tell (ambiguous) count neither for nor against. Of several seeds the videos are
 taken together. Behind each share stands its 95 % interval (Wilson's), as an action is in a few videos only.
+
+At the end: of all true actions, how many are found (any detection, tIoU >= 0.5), alone and while somebody else acts.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from tal_run.pipeline import DetectConfig, Detector
 from tal_run.pipeline.query import match_query
 
 HIT_TIOU = 0.5
+COMPANY_SHARE = 0.3  # of an action, during which somebody else acts
 CALIBRATION_SEEDS = (1, 3, 11)
 LOWEST_SCORE = 0.01  # for AP, which ranks detections and needs no threshold
 
@@ -98,6 +101,7 @@ def main() -> None:
                 f"{look}: {len(watched)} videos, {length_s / 60:.1f} minutes, watched {length_s / took_s:.1f} times real time"
             )
             show(scores(detector, watched, videos))
+            show_company(find_all(detector, watched), videos)
 
 
 def renamed(video: VideoTruth, video_id: str) -> VideoTruth:
@@ -183,6 +187,25 @@ def show(rows: Sequence[Score]) -> None:
         f"{'all':16s} {hits:3d} of {videos:3d} {hits / max(1, videos):4.0%} {interval(hits, videos)} {mean:7.2f} "
         f"{returned:4d} of {absent_all:4d} {returned / max(1, absent_all):4.0%}"
     )
+
+
+def show_company(shown: Found, videos: Sequence[VideoTruth]) -> None:
+    """Of all instances, how many are found, by whether another one overlaps them."""
+    found: dict[bool, list[bool]] = {False: [], True: []}
+    for video in videos:
+        for instance in video.instances:
+            common_s = [
+                min(instance.end_s, other.end_s) - max(instance.start_s, other.start_s)
+                for other in video.instances
+                if other is not instance
+            ]
+            in_company = max(common_s, default=0.0) > COMPANY_SHARE * (instance.end_s - instance.start_s)
+            segments = [[each.start_s, each.end_s] for each in shown[video.video_id][instance.label]]
+            best = tiou(segments, [[instance.start_s, instance.end_s]]).max(initial=0) if segments else 0
+            found[in_company].append(bool(best >= HIT_TIOU))
+    for in_company, said in ((False, "alone"), (True, "while somebody else acts")):
+        hits, count = sum(found[in_company]), len(found[in_company])
+        print(f"actions found, {said}: {hits} of {count} {hits / max(1, count):4.0%} {interval(hits, count)}")
 
 
 def interval(hits: int, count: int) -> str:
