@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -137,7 +137,8 @@ class _StatefulNetwork:
 def _native_stderr_muted() -> Iterator[None]:
     """LiteRT greets every interpreter with a line on the process's standard error, and has no switch for it."""
     if sys.stderr is not None:
-        sys.stderr.flush()
+        with suppress(OSError):  # nobody reads it any more
+            sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)

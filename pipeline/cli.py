@@ -28,7 +28,7 @@ from tal_run.pipeline.cli_train import train
 from tal_run.pipeline.cli_watching import detecting_options, detector_of, watching_options
 from tal_run.pipeline.cli_weights import weights
 from tal_run.pipeline.dry_run import dry_run_option
-from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, errors_as_wrong_use
+from tal_run.pipeline.exits import DONE, SOME_FAILED, STOPPED, WrongUse, discard, errors_as_wrong_use
 from tal_run.pipeline.formats import FORMATS, PAGE
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Program(click.Group):
             click.echo("stopped", err=True)
             sys.exit(STOPPED)
         except OSError as error:
+            discard(sys.stdout)
             click.echo(f"Error: cannot write to standard output ({error.strerror})", err=True)
             sys.exit(SOME_FAILED)
 

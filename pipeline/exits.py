@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import IO
 
 import click
 
@@ -19,6 +21,17 @@ class WrongUse(click.ClickException):
         from tal_run.extractors.wire import printable
 
         super().__init__(printable(message, limit=2000))  # it may quote a name that commands a terminal
+
+
+def discard(stream: IO[str]) -> None:
+    """Let what a stream still holds, and is given from now on, go nowhere: nobody reads it, or its disk is full.
+
+    Else each later flush fails again, the interpreter's last one too, which then ends with a status of its own.
+    """
+    with suppress(OSError, ValueError):  # it may be no file
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from tal_run.extractors.hooks import Hook, ignore_progress
 from tal_run.extractors.wire import printable
+from tal_run.pipeline.exits import discard
 
 if TYPE_CHECKING:
     from tal_run.pipeline.detector import VideoResult
@@ -34,6 +35,7 @@ class Console(RichConsole):
     def on_broken_pipe(self) -> None:
         """Say no more."""
         self.quiet = True
+        discard(self.file)
 
 
 class Screen:

@@ -29,6 +29,9 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
+BUFFERED = {**os.environ, "PYTHONUNBUFFERED": ""}  # what a stream could not take stays in it, as on most machines
+
+
 @pytest.fixture
 def video(make_video: Any) -> Path:
     path: Path = make_video("bout.mp4", TIMELINE)
@@ -196,13 +199,13 @@ def test_an_unforeseen_error_costs_one_video(video: Path, make_video: Any, monke
 def test_closed_streams_lose_no_result(weights: Path, video: Path, tmp_path: Path, redirection: str) -> None:
     target = tmp_path / "found.json"
     command = f'"{sys.executable}" -m tal_run.pipeline.cli detect absent.mp4 "{video}" -o "{target}" {redirection}'
-    assert subprocess.run(["bash", "-c", command], check=False).returncode == 1  # of absent.mp4
+    assert subprocess.run(["bash", "-c", command], check=False, env=BUFFERED).returncode == 1  # of absent.mp4
     assert "bout" in json.loads(target.read_text())["results"]
 
 
 def test_a_full_standard_output_is_a_sentence(weights: Path, video: Path) -> None:
     command = f'"{sys.executable}" -m tal_run.pipeline.cli detect "{video}" --format json >/dev/full'
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=BUFFERED)
     assert result.returncode == 1
     assert "No space left" in result.stderr
     assert "Traceback" not in result.stderr
