@@ -216,19 +216,21 @@ def _grown(
     likely: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Segments [N, 2] and scores [N], the pieces of long bouts as one, by the class's own logits [T]; see the module."""
-    places = np.arange(grid.count)
-    is_likely = 1 / (1 + np.exp(-own)) >= likely
+    places, edges_s, cells = np.arange(grid.count), grid.edges_s, grid.index_at(segments)
+    is_likely = 0.5 + 0.5 * np.tanh(0.5 * own) >= likely
     first = np.maximum.accumulate(np.where(is_likely, -1, places)) + 1  # of the likely windows about each
     last = np.minimum.accumulate(np.where(is_likely, grid.count, places)[::-1])[::-1] - 1
     whole, best, swallowed = segments.copy(), scores.copy(), np.zeros(len(scores), bool)
     for piece in np.flatnonzero(np.ptp(segments, axis=1) >= long_s):
-        start, end = grid.index_at(segments[piece])
-        start_s, end_s = grid.edges_s[first[start]], grid.edges_s[last[end] + 1]
+        if swallowed[piece]:
+            continue
+        start, end = cells[piece]
+        start_s, end_s = edges_s[first[start]], edges_s[last[end] + 1]
         if whole[piece, 0] - start_s > long_s / 3:
             whole[piece, 0] = start_s
         if end_s - whole[piece, 1] > long_s / 3:
             whole[piece, 1] = end_s
-        if swallowed[piece] or (whole[piece] == segments[piece]).all():
+        if (whole[piece] == segments[piece]).all():
             continue
         common_s = np.minimum(segments[:, 1], whole[piece, 1]) - np.maximum(segments[:, 0], whole[piece, 0])
         inside = common_s > np.ptp(segments, axis=1) / 2

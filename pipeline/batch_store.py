@@ -49,6 +49,7 @@ RESULT, FAILURE, MANIFEST = f"{FORMAT} result", f"{FORMAT} failure", f"{FORMAT} 
 RESULTS, FAILURES, LOCKS = "results", "failures", "locks"
 MARK_FILE, MANIFEST_FILE, TABLE_FILE = "batch.json", "manifest.jsonl", "detections.csv"
 MOST_BYTES = 1 << 28  # of a record: detections of weeks of video are less
+MARK_TRIES = 5
 RACY_S = 2.0  # clocks of file systems are no coarser
 COLUMNS = ("video_id", "label", "start_s", "end_s", "score")
 
@@ -94,9 +95,6 @@ class Failure:
     error: str
     elapsed_s: float
     attempts: int
-
-
-MARK_TRIES = 5
 
 
 class Store:

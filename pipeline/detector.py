@@ -162,18 +162,17 @@ class Detector:
                 "`tal-run features`; choose another --backbone to detect"
             )
         self.localization = self.config.localization or localization_for(self.backbone.name)
-        self._notes: tuple[str, ...] = ()
-        self.reader = self._reader()
+        self.reader, self._notes = self._reader()
         usual = self.localization if self.reader is None else self.reader.config
         self.threshold = usual.min_score if self.config.min_score is None else self.config.min_score
         self._vectors = vectors
 
-    def _reader(self) -> CurveReader | None:
-        """What reads the curves of the backbone, if it is asked for and there is one."""
+    def _reader(self) -> tuple[CurveReader | None, tuple[str, ...]]:
+        """What reads the curves of the backbone, if it is asked for and there is one; a note on why there is none."""
         wanted, head = getattr(self.backbone, "curves_file", None), self.config.head
         usual, windows = self.backbone.default_windows, self.windows
         if head not in (AUTO_HEAD, CURVES) or (head == AUTO_HEAD and self.config.localization is not None):
-            return None
+            return None, ()
         if wanted is None:
             why = f"{self.backbone.name} brings no network that reads its scores"
         elif not wanted.is_file():
@@ -185,13 +184,11 @@ class Detector:
 
             reader = read_curves(wanted, sha256=getattr(self.backbone, "curves_sha256", None))
             if reader.labels == self.backbone.labels and reader.backbone in self.backbone.weights.values():
-                return reader
+                return reader, ()
             why = f"{wanted.name} has learnt from other weights of {self.backbone.name}: `make starter-curves` makes it anew"
         if head == CURVES:
             raise TalRunError(f"{why}: leave out the head {CURVES!r}")
-        if wanted is not None:
-            self._notes = (f"{why}; thresholds find the actions, less well",)
-        return None
+        return None, (f"{why}; thresholds find the actions, less well",) if wanted is not None else ()
 
     @property
     def windows(self) -> WindowConfig:

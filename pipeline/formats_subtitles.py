@@ -55,8 +55,10 @@ def ffmetadata(video: FoundVideo) -> str:
 
 def apart(video: FoundVideo) -> list[Detection]:
     """Segments that do not overlap, by time: the best ones, each where no better one is."""
+    from tal_run.models.detection import best_first  # brings NumPy, which a list of the formats does without
+
     kept: list[Detection] = []
-    for found in sorted(video.detections, key=lambda found: (-found.score, found)):
+    for found in best_first(video.detections):
         start, end = milliseconds(found)
         if all(end <= other_start or other_end <= start for other_start, other_end in map(milliseconds, kept)):
             kept.append(found)

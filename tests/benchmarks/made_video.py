@@ -100,8 +100,9 @@ def main() -> None:
             print(
                 f"{look}: {len(watched)} videos, {length_s / 60:.1f} minutes, watched {length_s / took_s:.1f} times real time"
             )
-            show(scores(detector, watched, videos))
-            show_company(find_all(detector, watched), videos)
+            shown = find_all(detector, watched)
+            show(scores(detector, watched, videos, shown))
+            show_company(shown, videos)
 
 
 def renamed(video: VideoTruth, video_id: str) -> VideoTruth:
@@ -113,8 +114,7 @@ def watch_all(detector: Detector, folder: Path, truth: GroundTruth) -> dict[str,
     return {v.video_id: detector.watch(folder / str(v.subset) / f"{v.video_id}.mp4") for v in truth.videos}
 
 
-def scores(detector: Detector, watched: dict[str, FeatureSequence], videos: Sequence[VideoTruth]) -> list[Score]:
-    shown = find_all(detector, watched)
+def scores(detector: Detector, watched: dict[str, FeatureSequence], videos: Sequence[VideoTruth], shown: Found) -> list[Score]:
     low = copy(detector)
     low.threshold = LOWEST_SCORE
     everything = find_all(low, watched)
