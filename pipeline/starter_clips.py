@@ -1,4 +1,4 @@
-"""What the starter learns from: made clips as grey pictures in one array, windows cut out of them, and what is done to those.
+"""What the starter learns from: made video as grey pictures in one array, windows cut out of it, and what is done to those.
 
 The network must know motion, not one look's clothes, places, light and cameras. So whatever may differ between looks is
 varied once more here: position, size, side, light, sharpness, noise, moving cameras, things in front, two scenes in one.
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tal_run.eval.annotations import VideoTruth
 from tal_run.extractors.files import written_whole
 from tal_run.extractors.starter import CROP, PREPROCESSING, WINDOWS
 from tal_run.extractors.starter_network import GREY_WEIGHTS
@@ -73,6 +74,19 @@ class Clips:
         nearest = np.clip(np.rint(times).astype(np.int64), 0, self.length(clip) - 1)
         frames: Pixels = self.frames[self.starts[clip] + nearest]
         return frames
+
+
+@dataclass(frozen=True)
+class TimedVideos:
+    """Untrimmed videos and what happens in them.
+
+    Attributes:
+        frames: of each, in this order; their classes mean nothing.
+        truths: instances and ambiguous stretches.
+    """
+
+    frames: Clips
+    truths: Sequence[VideoTruth]
 
 
 def read_clips(files: Sequence[ClipFile], labels: Sequence[str], *, cache: Path, workers: int = 2) -> Clips:
@@ -131,6 +145,12 @@ class AugmentConfig:
         background_share: windows that show no action.
         speed: playing speed, lowest and highest.
         centre_jitter_s: how far from the middle a window of a short clip may be.
+        untrimmed_share: windows of untrimmed videos, where there are any: half of them about an action (the classes evenly),
+            half anywhere. None is made one with another window.
+        untrimmed_speed: playing speed of those, lowest and highest.
+        around_s: how far beyond an action's ends the middle of a window about it may lie.
+        shown: up to the first share of it (or of the window, if that is shorter) an action is not there, from the second on
+            it is.
         boundary_share: windows in which a background clip and an action follow one another.
         mixed_share: windows that show two clips at once.
         zoom: size, smallest and largest.
@@ -147,6 +167,10 @@ class AugmentConfig:
     background_share: float = 0.35
     speed: tuple[float, float] = (0.75, 1.33)
     centre_jitter_s: float = 0.16
+    untrimmed_share: float = 0.5
+    untrimmed_speed: tuple[float, float] = (0.85, 1.18)
+    around_s: float = 0.5
+    shown: tuple[float, float] = (0.25, 0.75)
     boundary_share: float = 0.1
     mixed_share: float = 0.05
     zoom: tuple[float, float] = (0.7, 1.4)
@@ -162,10 +186,37 @@ class AugmentConfig:
 
 
 class WindowSampler:
-    """Training windows without end: clips drawn evenly over the classes, a window of each, what must be told about it."""
+    """Training windows without end: clips drawn evenly over the classes, a window of each, what must be told about it.
 
-    def __init__(self, clips: Clips, *, classes: int, config: AugmentConfig, seed: int) -> None:
-        self._clips, self._classes, self._config = clips, classes, config
+    Args:
+        clips: trimmed ones.
+        videos: untrimmed ones; None: there are none.
+        labels: of the classes, as ``videos`` have them.
+        classes: how many.
+        config: what is done to windows.
+        seed: of all that is drawn.
+
+    Raises:
+        ValueError: no clip shows an action.
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        *,
+        classes: int,
+        config: AugmentConfig,
+        seed: int,
+        videos: TimedVideos | None = None,
+        labels: Sequence[str] = (),
+    ) -> None:
+        self._clips, self._classes, self._config, self._videos = clips, classes, config, videos
+        self._index = {label: index for index, label in enumerate(labels)}
+        found: dict[int, list[tuple[int, float, float]]] = {}
+        for place, truth in enumerate(videos.truths if videos else ()):
+            for instance in truth.instances:
+                found.setdefault(self._index[instance.label], []).append((place, instance.start_s, instance.end_s))
+        self._instances = [found[index] for index in sorted(found)]
         self._rng = np.random.default_rng([seed, 1])
         members = [np.flatnonzero(clips.classes == index) for index in range(classes)]
         self._members = [clip_indices for clip_indices in members if len(clip_indices)]
@@ -182,6 +233,8 @@ class WindowSampler:
     def example(self) -> tuple[Pixels, NDArray[np.float32]]:
         """One window as it is before it is varied, [T, H, W], and its target [K]."""
         rng, config = self._rng, self._config
+        if self._videos and rng.random() < config.untrimmed_share and (moment := self._moment(self._videos)):
+            return moment
         draw = rng.random()
         frames, target = self._window(self._some_clip())
         if draw < config.boundary_share and len(self._background):
@@ -195,6 +248,34 @@ class WindowSampler:
             weight = rng.uniform(0.35, 0.65)
             return cv2.addWeighted(frames, weight, other, 1 - weight, 0).astype(np.uint8), np.maximum(target, other_target)
         return frames, target
+
+    def _moment(self, videos: TimedVideos) -> tuple[Pixels, NDArray[np.float32]] | None:
+        """A window of an untrimmed video and its target [K]; None if nobody could tell what it shows."""
+        rng, config = self._rng, self._config
+        speed = float(np.exp(rng.uniform(*np.log(config.untrimmed_speed))))
+        window_s = WINDOWS.window_s * speed
+        if self._instances and rng.random() < 0.5:
+            same = self._instances[rng.integers(len(self._instances))]
+            place, start_s, end_s = same[rng.integers(len(same))]
+            middle_s = rng.uniform(start_s - config.around_s, end_s + config.around_s)
+        else:
+            place = int(rng.integers(len(videos.truths)))
+            middle_s = rng.uniform(0, videos.frames.length(place) / STORED_FPS)
+        truth = videos.truths[place]
+        latest_s = max(0.0, videos.frames.length(place) / STORED_FPS - window_s)
+        first_s = min(max(0.0, middle_s - window_s / 2), latest_s)
+        last_s = first_s + window_s
+        if any(stretch.start_s < last_s and stretch.end_s > first_s for stretch in truth.ambiguous):
+            return None
+        target = np.zeros(self._classes, np.float32)
+        not_yet, whole = config.shown
+        for instance in truth.instances:
+            common_s = min(last_s, instance.end_s) - max(first_s, instance.start_s)
+            share = common_s / min(window_s, instance.end_s - instance.start_s)
+            index = self._index[instance.label]
+            target[index] = max(target[index], min(1.0, max(0.0, (share - not_yet) / (whole - not_yet))))
+        times = STORED_FPS * first_s + OVERSAMPLING * speed * np.arange(WINDOWS.window_frames, dtype=np.float64)
+        return videos.frames.window(place, times), target
 
     def _some_clip(self) -> int:
         if len(self._background) and self._rng.random() < self._config.background_share:

@@ -4,7 +4,9 @@
 
 It learns from trimmed clips of one look (or several) and is judged on held-out clips of each, so that the table beside the
 weights says how much of what was learnt is the motion. Its clips are drawn from a seed of their own: none of them is in the
-data set ``synthetic``, on which it may then be tested; so only their subset ``validation`` is held out.
+data set ``synthetic``, on which it may then be tested; so only their subset ``validation`` is held out. With ``--videos`` half
+of its windows come from untrimmed videos (of the next seed), which show what clips do not: what comes before and behind an
+action, two people who act at once, what people do all day. The starter that comes with tal-run has not seen any.
 
 Binary cross-entropy with AdamW and a one-cycle learning rate; what is kept is an exponential moving average of the weights.
 The same machine and seed give the same network as long as the training keeps up with ``--minutes``; where it falls behind, the
@@ -16,8 +18,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from tal_run.eval.annotations import VideoTruth
 from tal_run.eval.annotations import read_clips as read_clip_table
 from tal_run.eval.synthetic import LOOKS, fingerprint, synthesize
 from tal_run.eval.synthetic_actions import ACTIONS
@@ -42,6 +47,7 @@ from tal_run.pipeline.starter_clips import (
     AugmentConfig,
     ClipFile,
     Clips,
+    TimedVideos,
     WindowSampler,
     centre_windows,
     describe,
@@ -79,6 +85,7 @@ class TrainConfig:
         average_steps: steps that the moving average of the weights looks back.
         seed: of the weights' start and of all that is drawn.
         bfloat16: multiply in bfloat16, twice as fast where the processor can do so itself.
+        compiled: let torch compile the steps, where there is a C++ compiler: faster, and not to the last bit the same.
     """
 
     steps: int = 5200
@@ -91,6 +98,7 @@ class TrainConfig:
     average_steps: int = 120
     seed: int = SEED
     bfloat16: bool = True
+    compiled: bool = False
 
 
 class Training(NamedTuple):
@@ -100,10 +108,20 @@ class Training(NamedTuple):
     steps: int
 
 
-def train(clips: Clips, *, classes: int, config: TrainConfig, augment: AugmentConfig | None = None) -> Training:
-    """Train a network on clips."""
+def train(
+    clips: Clips,
+    *,
+    classes: int,
+    config: TrainConfig,
+    augment: AugmentConfig | None = None,
+    videos: TimedVideos | None = None,
+    labels: Sequence[str] = LABELS,
+) -> Training:
+    """Train a network on clips, and on windows of untrimmed ``videos`` if there are any."""
     torch.manual_seed(config.seed)
-    sampler = WindowSampler(clips, classes=classes, config=augment or AugmentConfig(), seed=config.seed)
+    sampler = WindowSampler(
+        clips, classes=classes, config=augment or AugmentConfig(), seed=config.seed, videos=videos, labels=labels
+    )
     network, average = StarterNetwork(StarterConfig(classes=classes)), StarterNetwork(StarterConfig(classes=classes))
     average.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in the stubs
@@ -115,12 +133,14 @@ def train(clips: Clips, *, classes: int, config: TrainConfig, augment: AugmentCo
     steps_done = 0
     began_s = told_s = time.monotonic()
     network.train()
+    in_training = torch.compile(network) if config.compiled and _can_compile() else network
+    batches = _prepared(sampler, config.batch)
     for step, progress in _schedule(config):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * one_cycle(progress, warm_up=config.warm_up)
-        windows, targets = sampler.batch(config.batch)
+        windows, targets = next(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            logits = network(windows)
+            logits = in_training(windows)
         loss = loss_of(logits.float(), targets, smoothing=config.label_smoothing)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -168,6 +188,23 @@ def _schedule(config: TrainConfig) -> Iterator[tuple[int, float]]:
             logger.info("stopping at step %d: the time is up", step)
             return
         yield step, progress
+
+
+def _prepared(sampler: WindowSampler, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end, each drawn while the network learns from the one before."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(sampler.batch, size)
+        while True:
+            batch = coming.result()
+            coming = pool.submit(sampler.batch, size)
+            yield batch
+
+
+def _can_compile() -> bool:
+    if shutil.which("g++"):
+        return True
+    logger.info("there is no C++ compiler (g++): nothing is compiled")
+    return False
 
 
 @torch.no_grad()
@@ -282,7 +319,20 @@ def typical_lengths(looks: Sequence[str], *, seed: int) -> dict[str, float]:
     return {label: round(float(np.median(found)), 2) for label, found in lengths_s.items() if found}
 
 
-def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, config: TrainConfig) -> dict[str, Any]:
+def make_videos(folder: Path, *, look: str, count: int, seed: int) -> list[tuple[ClipFile, VideoTruth]]:
+    """Untrimmed videos of a look and what is true of them, made if they are not there yet.
+
+    Not those that ``train_curves`` learns from: of what the starter has seen, its scores are better than they will be.
+
+    Raises:
+        SyntheticError: the folder holds videos of another recipe, or cannot be written.
+    """
+    logger.info("%s: making %d untrimmed videos, or using those that are there", look, count)
+    truth = synthesize(folder, videos=count, seed=seed, look=look, workers=os.cpu_count() or 1)
+    return [(ClipFile(folder / str(v.subset) / f"{v.video_id}.mp4", None, str(v.subset)), v) for v in truth.videos]
+
+
+def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, videos: int, config: TrainConfig) -> dict[str, Any]:
     """Make the data, train, write the weights to ``out`` and what is known of them to ``out`` with the suffix ``.json``."""
     began_s = time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -297,10 +347,25 @@ def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, config: Trai
         learnt += [file for file in files if file not in held_out[look]]
     logger.info("%d clips to learn from after %.0f s", len(learnt), time.monotonic() - began_s)
     training = read_clips(learnt, LABELS, cache=data / "training.grey")
+    made = [
+        video
+        for look in (looks if videos else ())
+        for video in make_videos(data / f"{look}_windows", look=look, count=videos, seed=config.seed + 1)
+    ]
+    untrimmed = None
+    if made:
+        frames = read_clips([file for file, _ in made], LABELS, cache=data / "untrimmed.grey")
+        untrimmed = TimedVideos(frames, [truth for _, truth in made])
     data_s = time.monotonic() - began_s
-    trained = train(training, classes=len(LABELS), config=config)
+    trained = train(training, classes=len(LABELS), config=config, videos=untrimmed)
     recipe = {
-        "data": {"made": "tal_run.eval.synthetic", "looks": list(looks), "clips": len(learnt), "seed": config.seed},
+        "data": {
+            "made": "tal_run.eval.synthetic",
+            "looks": list(looks),
+            "clips": len(learnt),
+            "videos": len(made),
+            "seed": config.seed,
+        },
         "generator": fingerprint(),
         "training": {**describe(config), "steps_done": trained.steps},
         "augmentation": describe(AugmentConfig()),
@@ -327,13 +392,24 @@ def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, config: Trai
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=PACKAGED, help="Weights; figures go beside.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), default=CLIPS_FOLDER, help="Folder of the clips.")
 @click.option("--clips", type=click.IntRange(24), default=2700, help="Trimmed clips to make of each look learnt from.")
+@click.option("--videos", type=click.IntRange(0), default=0, help="Untrimmed videos to learn windows of as well.")
 @click.option("--look", "looks", type=LOOK, multiple=True, default=("stadium",), help="To learn from; repeatable.")
 @click.option("--steps", type=click.IntRange(1), default=TrainConfig.steps, help="Batches to learn from.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=TrainConfig.minutes, help="Most time to train.")
 @click.option("--seed", type=click.IntRange(0), default=SEED, help="Of the clips and the training.")
+@click.option("--compile", "compiled", is_flag=True, help="Let torch compile the steps; needs a C++ compiler.")
 @click.option("--float32", is_flag=True, help="Multiply in single precision.")
 def main(
-    out: Path, data: Path, clips: int, looks: tuple[str, ...], steps: int, minutes: float, seed: int, float32: bool
+    out: Path,
+    data: Path,
+    clips: int,
+    videos: int,
+    looks: tuple[str, ...],
+    steps: int,
+    minutes: float,
+    seed: int,
+    compiled: bool,
+    float32: bool,
 ) -> None:
     """Make video, train the starter network on it and write its weights.
 
@@ -341,9 +417,9 @@ def main(
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("tal_run.extractors").setLevel(logging.WARNING)  # readers tell of every clip
-    config = TrainConfig(steps=steps, minutes=minutes, seed=seed, bfloat16=not float32)
+    config = TrainConfig(steps=steps, minutes=minutes, seed=seed, bfloat16=not float32, compiled=compiled)
     try:
-        run(out, data=data, looks=looks, clips=clips, config=config)
+        run(out, data=data, looks=looks, clips=clips, videos=videos, config=config)
     except TalRunError as error:
         raise click.ClickException(str(error)) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ pytest.importorskip("safetensors")
 
 from click.testing import CliRunner  # noqa: E402
 
-from tal_run.eval.annotations import Instance, TrimmedClip, write_clips  # noqa: E402
+from tal_run.eval.annotations import GroundTruth, Instance, Stretch, TrimmedClip, VideoTruth, write_clips  # noqa: E402
 from tal_run.extractors.starter import Starter  # noqa: E402
 from tal_run.extractors.video_errors import VideoError  # noqa: E402
 from tal_run.extractors.weights import sha256_of  # noqa: E402
@@ -28,6 +29,7 @@ from tal_run.pipeline.starter_clips import (  # noqa: E402  # noqa: E402
     AugmentConfig,
     ClipFile,
     Clips,
+    TimedVideos,
     WindowSampler,
     augment,
     centre_windows,
@@ -54,6 +56,72 @@ def counting(length: int) -> NDArray[np.uint8]:
 
 def plain(length: int, grey: int) -> NDArray[np.uint8]:
     return np.full((length, 2, 2), grey, np.uint8)
+
+
+class TestWindowsOfUntrimmedVideos:
+    """Two videos of 9 s at 24 stored frames a second, whose frames' grey is their number."""
+
+    LABELS = ("squat", "waving")
+
+    def sampler(self, *truths: VideoTruth) -> WindowSampler:
+        return WindowSampler(
+            make_clips([plain(60, 255)], [0]),
+            classes=2,
+            config=replace(STILL, untrimmed_share=1.0, untrimmed_speed=(1.0, 1.0)),
+            seed=0,
+            videos=TimedVideos(make_clips([counting(216)] * len(truths), [BACKGROUND] * len(truths)), truths),
+            labels=self.LABELS,
+        )
+
+    def test_they_tell_what_happens_at_their_time_and_nothing_else(self) -> None:
+        actions = Instance(4.0, 5.0, "v", "squat"), Instance(4.5, 8.5, "v", "waving")
+        sampler = self.sampler(VideoTruth(video_id="v", subset="training", duration_s=9.0, instances=actions))
+        seen = set()
+        for _ in range(300):
+            frames, target = sampler.example()
+            assert (np.diff(frames[:, 0, 0].astype(int)) == 3).all()
+            first_s = frames[0, 0, 0] / 24
+            for index, (start_s, end_s) in enumerate([(4.0, 5.0), (4.5, 8.5)]):
+                share = (min(first_s + 2, end_s) - max(first_s, start_s)) / min(2.0, end_s - start_s)
+                # the first frame is the nearest stored one, 1/48 s away at most
+                assert target[index] == pytest.approx(np.clip((share - 0.25) / 0.5, 0, 1), abs=0.05 / min(2.0, end_s - start_s))
+            seen.add(tuple(np.round(target)))
+        assert seen == {(0, 0), (1, 0), (0, 1), (1, 1)}
+
+    def test_half_of_them_lie_about_actions_the_classes_evenly(self) -> None:
+        often = tuple(Instance(at, at + 0.5, "v", "waving") for at in (4.0, 4.1, 4.2, 4.3, 4.4, 4.5))
+        videos = (
+            VideoTruth(video_id="v", subset="training", duration_s=9.0, instances=often),
+            VideoTruth(video_id="w", subset="training", duration_s=9.0, instances=(Instance(4.2, 4.7, "w", "squat"),)),
+            *(VideoTruth(video_id=f"x{i}", subset="training", duration_s=9.0) for i in range(8)),
+        )
+        sampler = self.sampler(*videos)
+        targets = np.stack([sampler.example()[1] for _ in range(1000)])
+        squats, waves = (targets > 0.5).sum(axis=0)
+        assert 200 < squats < 330
+        assert 200 < waves < 330
+
+    def test_what_nobody_could_tell_is_not_asked(self) -> None:
+        unclear = VideoTruth(video_id="v", subset="training", duration_s=9.0, ambiguous=(Stretch(3.0, 9.0),))
+        sampler = self.sampler(unclear)
+        for _ in range(100):
+            frames, target = sampler.example()
+            # of the clip instead, which is white; or before it
+            assert target[0] == 1 if frames[0, 0, 0] == 255 else frames[0, 0, 0] / 24 <= 1.05
+
+    def test_a_video_shorter_than_a_window_is_held(self) -> None:
+        short = VideoTruth(video_id="v", subset="training", duration_s=1.0, instances=(Instance(0.0, 1.0, "v", "squat"),))
+        sampler = WindowSampler(
+            make_clips([plain(60, 255)], [0]),
+            classes=2,
+            config=replace(STILL, untrimmed_share=1.0, untrimmed_speed=(1.0, 1.0)),
+            seed=0,
+            videos=TimedVideos(make_clips([counting(24)], [BACKGROUND]), [short]),
+            labels=self.LABELS,
+        )
+        frames, target = sampler.example()
+        assert frames[:, 0, 0].tolist() == [*range(0, 24, 3), *[23] * 8]
+        assert target.tolist() == [1, 0]
 
 
 class TestWindows:
@@ -333,8 +401,18 @@ class TestCommand:
         """In place of the generator: a few short grey clips; what was asked for."""
         asked: list[tuple[str, int]] = []
 
-        def synthesize(out: Path, *, look: str, trimmed: int, **_: object) -> None:
-            asked.append((look, trimmed))
+        def synthesize(out: Path, *, look: str, videos: int, trimmed: int = 0, **_: object) -> GroundTruth:
+            asked.append((look, trimmed or videos))
+            if videos:
+                truths = tuple(
+                    VideoTruth(
+                        video_id=f"v{i}", subset="training", duration_s=0.4, instances=(Instance(0.0, 0.2, f"v{i}", "squat"),)
+                    )
+                    for i in range(videos)
+                )
+                for truth in truths:
+                    write_video(out / "training" / f"{truth.video_id}.mp4", [50, 90] * 5)
+                return GroundTruth(videos=truths)
             rows = [
                 TrimmedClip(video_id=f"{look}_{index}", subset=subset, label=label, duration_s=0.4)
                 for index, (subset, label) in enumerate(
@@ -346,6 +424,7 @@ class TestCommand:
                 if not path.is_file():
                     write_video(path, [50, 90] * 5)
             write_clips(rows, out / "trimmed.csv")
+            return GroundTruth(videos=())
 
         monkeypatch.setattr(train_starter, "synthesize", synthesize)
         monkeypatch.setattr(train_starter, "PLANNED_VIDEOS", 2)
@@ -353,14 +432,15 @@ class TestCommand:
 
     def test_it_leaves_weights_and_their_figures(self, tmp_path: Path, made: list[tuple[str, int]]) -> None:
         out = tmp_path / "new" / "w.safetensors"
-        arguments = ["--out", str(out), "--data", str(tmp_path / "data"), "--clips", "40", "--steps", "1"]
+        arguments = ["--out", str(out), "--data", str(tmp_path / "data"), "--clips", "40", "--videos", "3", "--steps", "1"]
         ran = CliRunner().invoke(train_starter.main, arguments, catch_exceptions=False)
         assert ran.exit_code == 0
-        assert made == [("stadium", 40), ("street", 32)]
+        assert made == [("stadium", 40), ("street", 32), ("stadium", 3)]
         assert Starter(path=out).labels == LABELS
         card = json.loads(out.with_suffix(".json").read_text())
         assert card["sha256"] == sha256_of(out)
         assert card["data"]["clips"] == 2  # the two that are not held out
+        assert card["data"]["videos"] == 3
         assert {look: verdict["clips"] for look, verdict in card["validation"].items()} == {"stadium": 2, "street": 4}
         assert card["training"]["steps"] == 1
         assert set(card["lengths_s"]) <= set(LABELS)
@@ -376,7 +456,7 @@ class TestCommand:
 
         (tmp_path / "w.safetensors").write_bytes(b"the old ones")
         monkeypatch.setattr(train_starter, during, interrupt)
-        arguments = ["--data", str(tmp_path / "data"), "--clips", "40", "--steps", "1"]
+        arguments = ["--data", str(tmp_path / "data"), "--clips", "40", "--videos", "3", "--steps", "1"]
         ran = CliRunner().invoke(train_starter.main, ["--out", str(tmp_path / "w.safetensors"), *arguments])
         assert ran.exit_code == 1
         assert "Aborted!" in ran.output
