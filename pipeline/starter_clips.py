@@ -83,10 +83,12 @@ class TimedVideos:
     Attributes:
         frames: of each, in this order; their classes mean nothing.
         truths: instances and ambiguous stretches.
+        labels: of the classes, as the truths name them.
     """
 
     frames: Clips
     truths: Sequence[VideoTruth]
+    labels: Sequence[str]
 
 
 def read_clips(files: Sequence[ClipFile], labels: Sequence[str], *, cache: Path, workers: int = 2) -> Clips:
@@ -190,14 +192,13 @@ class WindowSampler:
 
     Args:
         clips: trimmed ones.
-        videos: untrimmed ones; None: there are none.
-        labels: of the classes, as ``videos`` have them.
         classes: how many.
         config: what is done to windows.
         seed: of all that is drawn.
+        videos: untrimmed ones; None: there are none.
 
     Raises:
-        ValueError: no clip shows an action.
+        ValueError: no clip shows an action, or a video shows one that has no label.
     """
 
     def __init__(
@@ -208,15 +209,16 @@ class WindowSampler:
         config: AugmentConfig,
         seed: int,
         videos: TimedVideos | None = None,
-        labels: Sequence[str] = (),
     ) -> None:
         self._clips, self._classes, self._config, self._videos = clips, classes, config, videos
-        self._index = {label: index for index, label in enumerate(labels)}
-        found: dict[int, list[tuple[int, float, float]]] = {}
+        self._index = {label: index for index, label in enumerate(videos.labels if videos else ())}
+        found: dict[str, list[tuple[int, float, float]]] = {label: [] for label in self._index}
         for place, truth in enumerate(videos.truths if videos else ()):
             for instance in truth.instances:
-                found.setdefault(self._index[instance.label], []).append((place, instance.start_s, instance.end_s))
-        self._instances = [found[index] for index in sorted(found)]
+                if instance.label not in found:
+                    raise ValueError(f"{truth.video_id} shows {instance.label!r}, which is none of {', '.join(found)}")
+                found[instance.label].append((place, instance.start_s, instance.end_s))
+        self._instances = [same for same in found.values() if same]
         self._rng = np.random.default_rng([seed, 1])
         members = [np.flatnonzero(clips.classes == index) for index in range(classes)]
         self._members = [clip_indices for clip_indices in members if len(clip_indices)]

@@ -22,14 +22,14 @@ import click
 import numpy as np
 
 from tal_run.eval.annotations import VideoTruth
-from tal_run.eval.synthetic import fingerprint, synthesize
+from tal_run.eval.synthetic import fingerprint
 from tal_run.eval.synthetic_plan import plan_video
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.features import Features, extract
 from tal_run.extractors.starter import CURVES_SHA256, Starter, curves_beside, read_card, write_card
 from tal_run.extractors.weights import sha256_of
 from tal_run.models.curves import CurveSize, CurveTraining, TimedCurves, train_curves, write_curves
-from tal_run.pipeline.train_starter import CLIPS_FOLDER, LOOK, PACKAGED, SEED, TELL_EVERY_S
+from tal_run.pipeline.train_starter import CLIPS_FOLDER, LOOK, PACKAGED, SEED, TELL_EVERY_S, make_videos
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,7 @@ def run(weights: Path, *, data: Path, look: str, count: int, seed: int, config: 
     if absent := [label for label in starter.labels if label not in shown]:
         raise TalRunError(f"of {count} videos none shows {absent[0]!r}: give more --videos")
     (sha256,) = starter.weights.values()
-    truth = synthesize(data / f"{look}_untrimmed", videos=count, seed=seed, look=look, workers=os.cpu_count() or 1)
-    folder = data / f"{look}_untrimmed"
-    videos = watch_all([(folder / str(v.subset) / f"{v.video_id}.mp4", v) for v in truth.videos], weights=weights)
+    videos = watch_all(make_videos(data / f"{look}_untrimmed", look=look, count=count, seed=seed), weights=weights)
     logger.info("%d actions to learn from after %.0f s", sum(len(v.classes) for v in videos), time.monotonic() - began_s)
     typical_s = [lengths_s[label] for label in starter.labels]
     network = train_curves(videos, typical_s, size=CurveSize(classes=len(starter.labels)), config=config)

@@ -40,6 +40,7 @@ from tal_run.eval.synthetic_actions import ACTIONS
 from tal_run.eval.synthetic_plan import plan_video
 from tal_run.extractors.errors import TalRunError
 from tal_run.extractors.files import written_whole
+from tal_run.extractors.hooks import Hook
 from tal_run.extractors.starter import LENGTHS_S, WEIGHTS_NAME, WINDOWS, read_weights, write_card, write_weights
 from tal_run.extractors.starter_network import StarterConfig, StarterNetwork
 from tal_run.pipeline.starter_clips import (
@@ -115,13 +116,10 @@ def train(
     config: TrainConfig,
     augment: AugmentConfig | None = None,
     videos: TimedVideos | None = None,
-    labels: Sequence[str] = LABELS,
 ) -> Training:
     """Train a network on clips, and on windows of untrimmed ``videos`` if there are any."""
     torch.manual_seed(config.seed)
-    sampler = WindowSampler(
-        clips, classes=classes, config=augment or AugmentConfig(), seed=config.seed, videos=videos, labels=labels
-    )
+    sampler = WindowSampler(clips, classes=classes, config=augment or AugmentConfig(), seed=config.seed, videos=videos)
     network, average = StarterNetwork(StarterConfig(classes=classes)), StarterNetwork(StarterConfig(classes=classes))
     average.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in the stubs
@@ -287,6 +285,22 @@ def make_clips(folder: Path, *, look: str, count: int, seed: int) -> list[ClipFi
     Raises:
         SyntheticError: the folder holds clips of another recipe, or cannot be written.
     """
+    synthesize(folder, videos=0, trimmed=count, seed=seed, look=look, workers=os.cpu_count() or 1, hook=_telling(look))
+    return list_clips(folder)
+
+
+def make_videos(folder: Path, *, look: str, count: int, seed: int) -> list[tuple[Path, VideoTruth]]:
+    """Untrimmed videos of a look and what is true of them, made if they are not there yet.
+
+    Raises:
+        SyntheticError: the folder holds videos of another recipe, or cannot be written.
+    """
+    truth = synthesize(folder, videos=count, seed=seed, look=look, workers=os.cpu_count() or 1, hook=_telling(look))
+    return [(folder / str(video.subset) / f"{video.video_id}.mp4", video) for video in truth.videos]
+
+
+def _telling(look: str) -> Hook:
+    """A hook that says now and then how far the making of a look is."""
     told_s = time.monotonic()
 
     def tell(step: str, *, completed: float, total: float | None) -> None:
@@ -295,8 +309,7 @@ def make_clips(folder: Path, *, look: str, count: int, seed: int) -> list[ClipFi
             told_s = time.monotonic()
             logger.info("%s: %s, %.0f of %.0f", look, step, completed, total)
 
-    synthesize(folder, videos=0, trimmed=count, seed=seed, look=look, workers=os.cpu_count() or 1, hook=tell)
-    return list_clips(folder)
+    return tell
 
 
 def list_clips(folder: Path) -> list[ClipFile]:
@@ -319,19 +332,6 @@ def typical_lengths(looks: Sequence[str], *, seed: int) -> dict[str, float]:
     return {label: round(float(np.median(found)), 2) for label, found in lengths_s.items() if found}
 
 
-def make_videos(folder: Path, *, look: str, count: int, seed: int) -> list[tuple[ClipFile, VideoTruth]]:
-    """Untrimmed videos of a look and what is true of them, made if they are not there yet.
-
-    Not those that ``train_curves`` learns from: of what the starter has seen, its scores are better than they will be.
-
-    Raises:
-        SyntheticError: the folder holds videos of another recipe, or cannot be written.
-    """
-    logger.info("%s: making %d untrimmed videos, or using those that are there", look, count)
-    truth = synthesize(folder, videos=count, seed=seed, look=look, workers=os.cpu_count() or 1)
-    return [(ClipFile(folder / str(v.subset) / f"{v.video_id}.mp4", None, str(v.subset)), v) for v in truth.videos]
-
-
 def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, videos: int, config: TrainConfig) -> dict[str, Any]:
     """Make the data, train, write the weights to ``out`` and what is known of them to ``out`` with the suffix ``.json``."""
     began_s = time.monotonic()
@@ -347,15 +347,15 @@ def run(out: Path, *, data: Path, looks: Sequence[str], clips: int, videos: int,
         learnt += [file for file in files if file not in held_out[look]]
     logger.info("%d clips to learn from after %.0f s", len(learnt), time.monotonic() - began_s)
     training = read_clips(learnt, LABELS, cache=data / "training.grey")
-    made = [
-        video
-        for look in (looks if videos else ())
-        for video in make_videos(data / f"{look}_windows", look=look, count=videos, seed=config.seed + 1)
-    ]
+    made: list[tuple[Path, VideoTruth]] = []
+    for look in looks if videos else ():
+        # not those that the curves are learnt from: of what it has seen, the starter's scores are better than they will be
+        made += make_videos(data / f"{look}_windows", look=look, count=videos, seed=config.seed + 1)
     untrimmed = None
     if made:
-        frames = read_clips([file for file, _ in made], LABELS, cache=data / "untrimmed.grey")
-        untrimmed = TimedVideos(frames, [truth for _, truth in made])
+        files = [ClipFile(path, None, str(truth.subset)) for path, truth in made]
+        frames = read_clips(files, LABELS, cache=data / "untrimmed.grey")
+        untrimmed = TimedVideos(frames, [truth for _, truth in made], LABELS)
     data_s = time.monotonic() - began_s
     trained = train(training, classes=len(LABELS), config=config, videos=untrimmed)
     recipe = {

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("torch")
 
-from tal_run.eval.annotations import GroundTruth, VideoTruth
+from tal_run.eval.annotations import VideoTruth
 from tal_run.eval.synthetic import synthesize
 from tal_run.eval.synthetic_plan import plan_video
 from tal_run.extractors.features import Features, extract
@@ -43,15 +43,16 @@ def as_watched(truth: VideoTruth, labels: Sequence[str]) -> TimedCurves:
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The starter's weights in a folder of their own; videos are planned only."""
 
-    def planned(folder: Path, *, videos: int, seed: int, look: str, workers: int) -> GroundTruth:
-        return GroundTruth(videos=tuple(plan_video(look=look, seed=seed, index=index).truth for index in range(videos)))
+    def planned(folder: Path, *, look: str, count: int, seed: int) -> list[tuple[Path, VideoTruth]]:
+        truths = (plan_video(look=look, seed=seed, index=index).truth for index in range(count))
+        return [(folder / f"{truth.video_id}.mp4", truth) for truth in truths]
 
     def watched(videos: Sequence[tuple[Path, VideoTruth]], *, weights: Path) -> list[TimedCurves]:
         folder = weights.parent / "data" / "stadium_untrimmed"
-        assert [file for file, _ in videos] == [folder / str(truth.subset) / f"{truth.video_id}.mp4" for _, truth in videos]
+        assert [file for file, _ in videos] == [folder / f"{truth.video_id}.mp4" for _, truth in videos]
         return [as_watched(truth, Starter(path=weights).labels) for _, truth in videos]
 
-    monkeypatch.setattr(train_curves, "synthesize", planned)
+    monkeypatch.setattr(train_curves, "make_videos", planned)
     monkeypatch.setattr(train_curves, "watch_all", watched)
     for suffix in (".safetensors", ".json"):
         shutil.copy(PACKAGED.with_suffix(suffix), tmp_path / f"starter{suffix}")

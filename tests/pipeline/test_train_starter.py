@@ -63,14 +63,13 @@ class TestWindowsOfUntrimmedVideos:
 
     LABELS = ("squat", "waving")
 
-    def sampler(self, *truths: VideoTruth) -> WindowSampler:
+    def sampler(self, *truths: VideoTruth, frames: int = 216) -> WindowSampler:
         return WindowSampler(
             make_clips([plain(60, 255)], [0]),
             classes=2,
             config=replace(STILL, untrimmed_share=1.0, untrimmed_speed=(1.0, 1.0)),
             seed=0,
-            videos=TimedVideos(make_clips([counting(216)] * len(truths), [BACKGROUND] * len(truths)), truths),
-            labels=self.LABELS,
+            videos=TimedVideos(make_clips([counting(frames)] * len(truths), [BACKGROUND] * len(truths)), truths, self.LABELS),
         )
 
     def test_they_tell_what_happens_at_their_time_and_nothing_else(self) -> None:
@@ -111,17 +110,14 @@ class TestWindowsOfUntrimmedVideos:
 
     def test_a_video_shorter_than_a_window_is_held(self) -> None:
         short = VideoTruth(video_id="v", subset="training", duration_s=1.0, instances=(Instance(0.0, 1.0, "v", "squat"),))
-        sampler = WindowSampler(
-            make_clips([plain(60, 255)], [0]),
-            classes=2,
-            config=replace(STILL, untrimmed_share=1.0, untrimmed_speed=(1.0, 1.0)),
-            seed=0,
-            videos=TimedVideos(make_clips([counting(24)], [BACKGROUND]), [short]),
-            labels=self.LABELS,
-        )
-        frames, target = sampler.example()
+        frames, target = self.sampler(short, frames=24).example()
         assert frames[:, 0, 0].tolist() == [*range(0, 24, 3), *[23] * 8]
         assert target.tolist() == [1, 0]
+
+    def test_a_strange_label_is_named(self) -> None:
+        strange = VideoTruth(video_id="v", subset="training", duration_s=9.0, instances=(Instance(0.0, 1.0, "v", "curling"),))
+        with pytest.raises(ValueError, match="v shows 'curling', which is none of squat, waving"):
+            self.sampler(strange)
 
 
 class TestWindows:
