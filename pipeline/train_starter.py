@@ -6,9 +6,8 @@ It learns from trimmed clips of one look (or several) and is judged on held-out 
 weights says how much of what was learnt is the motion. Its clips are drawn from a seed of their own: none of them is in the
 data set ``synthetic``, on which it may then be tested; so only their subset ``validation`` is held out. With ``--videos`` half
 of its windows come from untrimmed videos (of the next seed), which show what clips do not: what comes before and behind an
-action, two people who act at once, what people do all day. The starter that comes with tal-run has not seen any: 240 of them,
-within the same hour, changed nothing in untrimmed video of the look learnt from (seeds 1, 3 and 11, curves trained anew: 239 of
-256 first detections right with and without, mAP@0.5 0.87 and 0.88), and of the other look's clips it knew 89 % instead of 93 %.
+action, two people who act at once, what people do all day. The starter that comes with tal-run has not seen any: what they
+are worth is in ``BENCHMARKS.md``.
 
 Binary cross-entropy with AdamW and a one-cycle learning rate; what is kept is an exponential moving average of the weights.
 The same machine and seed give the same network as long as the training keeps up with ``--minutes``; where it falls behind, the

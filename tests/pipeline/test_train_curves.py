@@ -45,11 +45,11 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def planned(folder: Path, *, look: str, count: int, seed: int) -> list[tuple[Path, VideoTruth]]:
         truths = (plan_video(look=look, seed=seed, index=index).truth for index in range(count))
-        return [(folder / f"{truth.video_id}.mp4", truth) for truth in truths]
+        return [(folder / str(truth.subset) / f"{truth.video_id}.mp4", truth) for truth in truths]
 
     def watched(videos: Sequence[tuple[Path, VideoTruth]], *, weights: Path) -> list[TimedCurves]:
         folder = weights.parent / "data" / "stadium_untrimmed"
-        assert [file for file, _ in videos] == [folder / f"{truth.video_id}.mp4" for _, truth in videos]
+        assert [file for file, _ in videos] == [folder / str(truth.subset) / f"{truth.video_id}.mp4" for _, truth in videos]
         return [as_watched(truth, Starter(path=weights).labels) for _, truth in videos]
 
     monkeypatch.setattr(train_curves, "make_videos", planned)

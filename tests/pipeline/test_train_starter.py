@@ -59,7 +59,7 @@ def plain(length: int, grey: int) -> NDArray[np.uint8]:
 
 
 class TestWindowsOfUntrimmedVideos:
-    """Two videos of 9 s at 24 stored frames a second, whose frames' grey is their number."""
+    """Videos of 9 s at 24 stored frames a second, whose frames' grey is their number."""
 
     LABELS = ("squat", "waving")
 
